@@ -1,0 +1,118 @@
+// The import rules of ARCHITECTURE.md, checked by `npm run lint`.
+const only = (name, from, allowed, comment) => ({
+  name,
+  comment,
+  severity: "error",
+  from: { path: from },
+  to: { path: "^src/", pathNot: allowed },
+});
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+module.exports = {
+  forbidden: [
+    only(
+      "protocol-is-the-bottom",
+      "^src/protocol/",
+      "^src/protocol/",
+      "protocol imports nothing of ours",
+    ),
+    only(
+      "store-stands-on-protocol",
+      "^src/store/",
+      "^src/(store|protocol)/",
+      "store imports protocol",
+    ),
+    only(
+      "watch-stands-on-store",
+      "^src/watch/",
+      "^src/(watch|store|protocol)/",
+      "watch imports store",
+    ),
+    only(
+      "http-uses-services",
+      "^src/http/",
+      "^src/(http|store|watch|protocol)/",
+      "http imports services",
+    ),
+    only(
+      "nats-stands-alone",
+      "^src/nats/",
+      "^src/nats/",
+      "nats finds and runs a server, nothing else",
+    ),
+    only("sdk-stands-on-protocol", "^src/sdk/", "^src/(sdk|protocol)/", "sdk imports protocol"),
+    only(
+      "settings-know-nobody",
+      "^src/settings\\.ts$",
+      "^src/protocol/",
+      "settings import protocol at most",
+    ),
+    only(
+      "cli-uses-sdk",
+      "^src/cli/",
+      "^src/(cli|sdk|protocol|server\\.ts|settings\\.ts)",
+      "only serve starts a server",
+    ),
+    {
+      name: "only-serve-starts-a-server",
+      severity: "error",
+      from: { path: "^src/cli/", pathNot: "^src/cli/commands/serve\\.ts$" },
+      to: { path: "^src/server\\.ts$" },
+    },
+    {
+      name: "only-store-speaks-nats",
+      comment: "store is the only folder that imports the NATS client",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/store/" },
+      to: { path: "^(node_modules/)?(nats|@nats-io)(/|$)" },
+    },
+    {
+      name: "browser-code-has-no-node",
+      comment: "protocol and sdk/core run in browsers",
+      severity: "error",
+      from: { path: "^src/(protocol|sdk/core)/|^src/sdk/browser\\.ts$" },
+      to: { dependencyTypes: ["core"] },
+    },
+    {
+      name: "sdk-core-has-no-packages",
+      comment: "the browser build has no dependencies",
+      severity: "error",
+      from: { path: "^src/sdk/(core/|browser\\.ts$)" },
+      to: { path: "node_modules", dependencyTypesNot: ["type-only"] },
+    },
+    {
+      name: "protocol-imports-zod-at-most",
+      severity: "error",
+      from: { path: "^src/protocol/" },
+      to: { path: "node_modules", pathNot: "node_modules/zod/" },
+    },
+    {
+      name: "no-cycles",
+      severity: "error",
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
+    },
+    {
+      name: "no-unresolved",
+      severity: "error",
+      from: {},
+      to: { couldNotResolve: true, pathNot: "^jetbucket/" },
+    },
+    {
+      name: "not-to-dev-dependency",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { dependencyTypes: ["npm-dev"], dependencyTypesNot: ["type-only"] },
+    },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "node", "default", "types"],
+      extensions: [".ts", ".js", ".d.ts"],
+    },
+  },
+};

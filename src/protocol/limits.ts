@@ -1,0 +1,29 @@
+/** Every fixed limit of the protocol, in one place. Sizes are bytes, durations milliseconds. */
+export const limits = {
+  /** Length of a bucket name, in characters. */
+  bucketName: 64,
+  /** Length of a key in UTF-8 bytes. */
+  key: 512,
+  /** Length of a watch or listing filter in UTF-8 bytes. */
+  filter: 1024,
+  /** Filters of one watch. */
+  filtersPerWatch: 64,
+  /** Revisions that a bucket can keep per key. */
+  history: 64,
+  /** Page size of a listing. */
+  page: 10_000,
+  /** Length of a bucket's description, in characters. */
+  description: 1024,
+  /** Body of a request that is not a value. */
+  jsonBody: 64 * 1024,
+  /** A frame that a watch client may send. */
+  clientFrame: 64 * 1024,
+  /**
+   * Room for the headers that are stored beside a value. JetStream counts them in a message's size, users
+   * do not, so a bucket's stream allows that much more than `max_value_size`.
+   */
+  valueHeaders: 4096,
+  /** Shortest and longest time to live. */
+  ttlMin: 1_000,
+  ttlMax: 366 * 24 * 60 * 60 * 1_000,
+} as const;

@@ -1,0 +1,149 @@
+/**
+ * Schemas of what travels over HTTP and WebSocket. Requests are validated by them, types are inferred from them.
+ */
+import { z } from "zod";
+import type { Encoding, DeleteReason, Operation } from "./entry.ts";
+import { KvError, type ErrorCode } from "./errors.ts";
+import { limits } from "./limits.ts";
+
+const description = z.string().max(limits.description);
+// Zero means "no limit", as users of NATS know it.
+const seconds = z
+  .int()
+  .min(0)
+  .max((limits.ttlMax / 1000) * 100);
+const bytes = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+const history = z.int().min(1).max(limits.history);
+const replicas = z.int().min(1).max(5);
+
+/** What can be changed after a bucket was created. */
+const mutableSettings = {
+  description: description.optional(),
+  ttl_seconds: seconds.optional(),
+  max_value_size: bytes.optional(),
+  max_bytes: bytes.optional(),
+  history: history.optional(),
+  replicas: replicas.optional(),
+};
+
+export const createBucketSchema = z.strictObject({
+  name: z.string(),
+  ...mutableSettings,
+  storage: z.enum(["file", "memory"]).optional(),
+  compression: z.boolean().optional(),
+});
+export type CreateBucketRequest = z.infer<typeof createBucketSchema>;
+
+export const updateBucketSchema = z.strictObject(mutableSettings);
+export type UpdateBucketRequest = z.infer<typeof updateBucketSchema>;
+
+/** A bucket as the API shows it. */
+export interface BucketInfo {
+  name: string;
+  description?: string;
+  ttl_seconds?: number;
+  max_value_size?: number;
+  max_bytes?: number;
+  history: number;
+  replicas: number;
+  storage: "file" | "memory";
+  compression: boolean;
+  /** All stored revisions, tombstones included. */
+  values: number;
+  /** Live keys. */
+  keys: number;
+  /** Size on the server, in bytes. */
+  bytes: number;
+  created_at: string;
+}
+
+export interface BucketList {
+  buckets: BucketInfo[];
+  count: number;
+}
+
+/** One revision of a key as the API shows it. A delete has no value. */
+export interface EntryBody {
+  key: string;
+  value?: unknown;
+  encoding?: Encoding;
+  revision: number;
+  created_at: string;
+  operation: Operation;
+  reason?: DeleteReason;
+  expires_at?: string;
+  content_type?: string;
+}
+
+export interface PutResult {
+  revision: number;
+  created_at: string;
+  expires_at?: string;
+}
+
+export interface KeyList {
+  keys: string[];
+  count: number;
+  next_cursor?: string;
+}
+
+export interface HistoryList {
+  entries: EntryBody[];
+  count: number;
+}
+
+/** Which part of a bucket a watch delivers: current values and changes, changes only, or every stored revision and changes. */
+export const includes = ["snapshot", "updates", "history"] as const;
+export type Include = (typeof includes)[number];
+
+/** A change of one key. */
+export interface UpdateFrame extends EntryBody {
+  type: "kv_update";
+  bucket: string;
+}
+
+/** The snapshot or the catch-up is complete; everything that follows is live. */
+export interface ReadyFrame {
+  type: "kv_ready";
+  /** Opaque: where in the bucket's life the watch stands. */
+  position: string;
+  /** Entries sent since the watch began. */
+  count: number;
+}
+
+/** The gateway has lost touch with JetStream; `kv_ready` follows when it is current again. */
+export interface StaleFrame {
+  type: "kv_stale";
+  reason: string;
+}
+
+/** The watch ends; the close of the socket follows. */
+export interface ErrorFrame {
+  type: "error";
+  message: string;
+  code: ErrorCode;
+}
+
+export type WatchFrame = UpdateFrame | ReadyFrame | StaleFrame | ErrorFrame;
+
+/**
+ * Validates a value by a schema.
+ *
+ * @throws KvError `invalid_request` that names the first field that does not fit
+ */
+export function parseWith<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  if (issue?.code === "unrecognized_keys") {
+    const names = issue.keys.map((name) => JSON.stringify(name)).join(", ");
+    throw new KvError("invalid_request", `unknown field ${names}`, {
+      details: { fields: issue.keys },
+    });
+  }
+  const path = issue?.path.map(String).join(".") ?? "";
+  const what = issue?.message ?? "does not fit";
+  throw new KvError("invalid_request", path === "" ? what : `"${path}": ${what}`, {
+    ...(path === "" ? {} : { details: { field: path } }),
+  });
+}
