@@ -174,6 +174,12 @@ export function parsePattern(text: string): KeyPattern {
   return { text, subject, exact, matches };
 }
 
+/** The pattern that covers one key, whatever characters it has. */
+export function keyPattern(key: string): KeyPattern {
+  const subject = encodeKey(key);
+  return { text: key, subject, exact: true, matches: (suffix) => suffix === subject };
+}
+
 /** The pattern that covers every key. */
 export const everyKey: KeyPattern = parsePattern(">");
 

@@ -1,0 +1,186 @@
+import { assertBucketName, bucketOfStream, streamOfBucket } from "../protocol/bucket-names.ts";
+import { KvError } from "../protocol/errors.ts";
+import type { BucketInfo, CreateBucketRequest, UpdateBucketRequest } from "../protocol/messages.ts";
+import { Bucket } from "./bucket.ts";
+import { bucketInfoOf, streamConfigOf, withSettings } from "./bucket-settings.ts";
+import { capabilitiesOf } from "./capabilities.ts";
+import type { StoreConnection } from "./connection.ts";
+import { kvErrorOf } from "./errors.ts";
+import { Feed, type FeedListener } from "./feed.ts";
+import { JetStream, type StreamInfo } from "./jetstream.ts";
+
+/**
+ * The user's buckets. It remembers the buckets it has opened, and forgets them when JetStream says that their stream
+ * was changed or deleted, by whomever.
+ */
+export class Buckets {
+  readonly #connection: StoreConnection;
+  readonly #js: JetStream;
+  readonly #open = new Map<string, Promise<Bucket>>();
+  readonly #listeners = new Set<(bucket: string) => void>();
+
+  constructor(connection: StoreConnection) {
+    this.#connection = connection;
+    this.#js = new JetStream(connection);
+    connection.nats.subscribe("$JS.EVENT.ADVISORY.STREAM.*.>", {
+      callback: (error, message) => {
+        if (error !== null) return;
+        const [, , , , action, ...stream] = message.subject.split(".");
+        const name = bucketOfStream(stream.join("."));
+        if (name === undefined) return;
+        this.#open.delete(name);
+        if (action === "DELETED") for (const listener of this.#listeners) listener(name);
+      },
+    });
+    // What happened while the connection was away is not known.
+    connection.onChange(() => this.#open.clear());
+  }
+
+  /** Whether the store can be reached now. */
+  get isUp(): boolean {
+    return this.#connection.isUp;
+  }
+
+  /** Largest value that any bucket can hold, in bytes. */
+  get maxPayload(): number {
+    return this.#connection.maxPayload;
+  }
+
+  /**
+   * Creates a bucket.
+   *
+   * @throws KvError `bucket_exists`, `invalid_bucket_name`, `invalid_request`
+   */
+  async create(request: CreateBucketRequest): Promise<BucketInfo> {
+    assertBucketName(request.name);
+    const config = streamConfigOf(request, capabilitiesOf(this.#connection.serverVersion));
+    try {
+      const info = await this.#js.call<StreamInfo>(`STREAM.CREATE.${config.name}`, config);
+      this.#open.delete(request.name);
+      return bucketInfoOf(request.name, info, 0);
+    } catch (error) {
+      throw kvErrorOf(error, request.name);
+    }
+  }
+
+  /** All buckets of users, sorted by name. */
+  async list(): Promise<BucketInfo[]> {
+    const found: { name: string; info: StreamInfo }[] = [];
+    for (let offset = 0; ;) {
+      const page = await this.#js.call<{ total: number; streams: StreamInfo[] | null }>(
+        "STREAM.LIST",
+        { offset },
+      );
+      const streams = page.streams ?? [];
+      for (const info of streams) {
+        const name = bucketOfStream(info.config.name);
+        if (name !== undefined) found.push({ name, info });
+      }
+      offset += streams.length;
+      if (streams.length === 0 || offset >= page.total) break;
+    }
+    const infos: BucketInfo[] = [];
+    for (const { name, info } of found) {
+      const described = await this.#describe(name, info).catch(ignoreMissing);
+      if (described !== undefined) infos.push(described);
+    }
+    return infos.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** @throws KvError `bucket_not_found` */
+  async info(name: string): Promise<BucketInfo> {
+    return this.#describe(name, await this.#streamInfo(name));
+  }
+
+  /**
+   * Changes settings of a bucket; what is not named stays as it is.
+   *
+   * @throws KvError `bucket_not_found`, `config_differs` when JetStream cannot change it
+   */
+  async update(name: string, change: UpdateBucketRequest): Promise<BucketInfo> {
+    const { config } = await this.#streamInfo(name);
+    try {
+      const info = await this.#js.call<StreamInfo>(
+        `STREAM.UPDATE.${config.name}`,
+        withSettings(config, change),
+      );
+      this.#open.delete(name);
+      return await this.#describe(name, info);
+    } catch (error) {
+      throw kvErrorOf(error, name);
+    }
+  }
+
+  /** Deletes a bucket with all that is in it. @throws KvError `bucket_not_found` */
+  async delete(name: string): Promise<void> {
+    assertBucketName(name);
+    try {
+      await this.#js.call(`STREAM.DELETE.${streamOfBucket(name)}`);
+    } catch (error) {
+      throw kvErrorOf(error, name);
+    } finally {
+      this.#open.delete(name);
+    }
+  }
+
+  /**
+   * The bucket of a name, for reading and writing.
+   *
+   * @throws KvError `bucket_not_found`, `invalid_bucket_name`
+   */
+  open(name: string): Promise<Bucket> {
+    const known = this.#open.get(name);
+    if (known !== undefined) return known;
+    const opening = this.#streamInfo(name).then((info) => new Bucket(this.#js, name, info));
+    this.#open.set(name, opening);
+    opening.catch(() => {
+      if (this.#open.get(name) === opening) this.#open.delete(name);
+    });
+    return opening;
+  }
+
+  /** Forgets what is known of a bucket: it has turned out to be out of date. */
+  forget(name: string): void {
+    this.#open.delete(name);
+  }
+
+  /**
+   * Follows all changes of a bucket from now on.
+   *
+   * @throws KvError `bucket_not_found`
+   */
+  async follow(name: string, listener: FeedListener): Promise<Feed> {
+    return Feed.start(this.#js, await this.open(name), listener);
+  }
+
+  /** Calls back when a bucket was deleted, by whomever. Returns a function that ends it. */
+  onDeleted(listener: (bucket: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Checks that JetStream answers. @throws KvError `store_unavailable` */
+  async check(): Promise<void> {
+    await this.#js.call("INFO");
+  }
+
+  async #streamInfo(name: string): Promise<StreamInfo> {
+    assertBucketName(name);
+    try {
+      return await this.#js.streamInfo(streamOfBucket(name));
+    } catch (error) {
+      throw kvErrorOf(error, name);
+    }
+  }
+
+  async #describe(name: string, info: StreamInfo): Promise<BucketInfo> {
+    const live = info.state.messages === 0 ? [] : await new Bucket(this.#js, name, info).keys();
+    return bucketInfoOf(name, info, live.length);
+  }
+}
+
+function ignoreMissing(error: unknown): undefined {
+  const known = kvErrorOf(error, "");
+  if (known instanceof KvError && known.code === "bucket_not_found") return undefined;
+  throw error;
+}

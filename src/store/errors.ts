@@ -1,0 +1,65 @@
+import { KvError } from "../protocol/errors.ts";
+import { codes, JetStreamError } from "./jetstream.ts";
+
+/**
+ * What a failure of JetStream means to the user of a bucket. Anything that has no meaning of its own comes back as
+ * it was and ends as an internal error.
+ */
+export function kvErrorOf(error: unknown, bucket: string): unknown {
+  if (!(error instanceof JetStreamError)) return error;
+  switch (error.code) {
+    case codes.streamNotFound:
+      return bucketNotFound(bucket, error);
+    case codes.streamNameInUse:
+      return new KvError("bucket_exists", `bucket "${bucket}" exists already`, { cause: error });
+    case codes.maximumBytes:
+    case codes.maximumMessages:
+      return new KvError(
+        "bucket_full",
+        `bucket "${bucket}" is full: delete keys or raise its max_bytes`,
+        { cause: error },
+      );
+    case codes.storageResources:
+    case codes.memoryResources:
+    case codes.insufficientResources:
+      return new KvError("bucket_full", "the NATS server has no room left for this", {
+        cause: error,
+      });
+    case codes.messageTooLarge:
+      return new KvError("value_too_large", `the value is larger than bucket "${bucket}" takes`, {
+        cause: error,
+      });
+    case codes.noPeers:
+    case codes.replicasWithoutCluster:
+      return new KvError(
+        "invalid_request",
+        `"replicas": the NATS server has not that many peers (${error.message})`,
+        {
+          details: { field: "replicas" },
+          cause: error,
+        },
+      );
+    case codes.streamInvalidConfig:
+      return new KvError("config_differs", `JetStream refuses these settings: ${error.message}`, {
+        cause: error,
+      });
+    default:
+      return error;
+  }
+}
+
+export function bucketNotFound(bucket: string, cause?: unknown): KvError {
+  return new KvError(
+    "bucket_not_found",
+    `bucket "${bucket}" does not exist: create it with POST /api/v1/kv/buckets`,
+    { cause },
+  );
+}
+
+/** Whether JetStream refused a write because the key stands at another revision than expected. */
+export function isWrongRevision(error: unknown): boolean {
+  return (
+    error instanceof JetStreamError &&
+    (error.code === codes.wrongLastSequence || error.code === codes.wrongLastSequenceUnknown)
+  );
+}

@@ -1,0 +1,327 @@
+/**
+ * A feed brings every change of one bucket, in order, once. It is the one consumer that a gateway has on a bucket,
+ * however many watch it.
+ *
+ *     starting ──> current ──> stale ──> current        (connection lost, consumer lost, a gap)
+ *                     └──────────┴─────> ended          (bucket deleted or created again, or closed)
+ *
+ * After a loss it goes on behind the last change it has seen. What was removed from the stream meanwhile (an expired
+ * key's marker, for instance) cannot be read any more, so it compares the keys it knew with those that are there and
+ * reports the ones that went as deletes.
+ */
+import { createInbox, nuid, type Msg, type Subscription } from "nats";
+import type { Entry } from "../protocol/entry.ts";
+import { KvError } from "../protocol/errors.ts";
+import { decodeKey } from "../protocol/keys.ts";
+import type { Bucket } from "./bucket.ts";
+import { codes, JetStreamError, type JetStream, type StreamInfo } from "./jetstream.ts";
+import { KeyIndex } from "./key-index.ts";
+import { scan } from "./scan.ts";
+import { deleteReasonOf, deliveryOf, entryOfDelivery } from "./stored-message.ts";
+
+/** A change of a key, with the subject suffix under which it is stored. */
+export interface Change extends Entry {
+  suffix: string;
+  /** A delete that was found out only after the fact: its revision says when it was noticed, not when it happened. */
+  isLate?: true;
+}
+
+/** Why a feed ended: the bucket is gone, or its changes cannot be followed without a gap. */
+export type FeedEnd = "bucket_gone" | "discontinued";
+
+export interface FeedListener {
+  onChange(change: Change): void;
+  /** Changes may be late from now on. */
+  onStale(reason: string): void;
+  /** All changes up to the present have been delivered again. */
+  onCurrent(): void;
+  /** The feed is over; not called after close(). */
+  onEnd(why: FeedEnd): void;
+}
+
+const SECOND = 1_000_000_000;
+const HEARTBEAT = 5;
+/** Silence after which a consumer is taken for lost, in milliseconds. */
+const SILENCE = HEARTBEAT * 2_000 + 1_000;
+/** Its gateway gone, a consumer would slow every write down: the server drops it after this time. */
+const INACTIVE = 10 * SECOND;
+const RETRY_MIN = 100;
+const RETRY_MAX = 2_000;
+
+interface FeedConsumer {
+  name: string;
+  subscription: Subscription;
+  /** Consumer sequence of the next message. */
+  expected: number;
+}
+
+export class Feed {
+  readonly bucket: Bucket;
+  readonly #js: JetStream;
+  readonly #listener: FeedListener;
+  readonly #offConnection: () => void;
+  readonly #watchdog: NodeJS.Timeout;
+  #index = new KeyIndex();
+  /** Whether the index holds all keys: not before its scan is through. */
+  #indexed = false;
+  #position = 0;
+  #consumer: FeedConsumer | undefined;
+  #lastHeard = Date.now();
+  #recovering = false;
+  #ended = false;
+
+  private constructor(js: JetStream, bucket: Bucket, listener: FeedListener) {
+    this.#js = js;
+    this.bucket = bucket;
+    this.#listener = listener;
+    this.#offConnection = js.connection.onChange((up) => {
+      if (!up) this.#lose("the connection to NATS was lost");
+    });
+    this.#watchdog = setInterval(() => {
+      if (Date.now() - this.#lastHeard > SILENCE) this.#lose("JetStream has gone silent");
+    }, 1_000);
+  }
+
+  /**
+   * Begins at the bucket's present: every change after this call resolves is delivered.
+   *
+   * @throws KvError `bucket_not_found`, `store_unavailable`
+   */
+  static async start(js: JetStream, bucket: Bucket, listener: FeedListener): Promise<Feed> {
+    const feed = new Feed(js, bucket, listener);
+    try {
+      const info = await js.streamInfo(bucket.stream);
+      feed.#position = info.state.last_seq;
+      await feed.#subscribe();
+    } catch (error) {
+      feed.close();
+      throw error;
+    }
+    void feed.#fillIndex();
+    return feed;
+  }
+
+  /** Revision of the last change delivered. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Ends the feed and takes its consumer off the server. */
+  close(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearInterval(this.#watchdog);
+    this.#offConnection();
+    this.#unsubscribe();
+  }
+
+  /** Takes note that the bucket was deleted, so that nobody waits for the silence. */
+  bucketDeleted(): void {
+    this.#end("bucket_gone");
+  }
+
+  async #subscribe(): Promise<FeedConsumer> {
+    const { stream, subjectPrefix } = this.bucket;
+    const name = `jetbucket-feed-${nuid.next()}`;
+    const inbox = createInbox();
+    const subscription = this.#js.connection.nats.subscribe(inbox, {
+      callback: (error, message) => {
+        if (error === null && this.#consumer?.name === name) this.#onMessage(message);
+      },
+    });
+    const consumer: FeedConsumer = { name, subscription, expected: 1 };
+    this.#consumer = consumer;
+    this.#lastHeard = Date.now();
+    try {
+      await this.#js.call(`CONSUMER.CREATE.${stream}.${name}`, {
+        stream_name: stream,
+        config: {
+          name,
+          deliver_subject: inbox,
+          deliver_policy: "by_start_sequence",
+          opt_start_seq: this.#position + 1,
+          filter_subject: `${subjectPrefix}>`,
+          ack_policy: "none",
+          max_deliver: 1,
+          flow_control: true,
+          idle_heartbeat: HEARTBEAT * SECOND,
+          inactive_threshold: INACTIVE,
+          mem_storage: true,
+          num_replicas: 1,
+        },
+      });
+    } catch (error) {
+      this.#unsubscribe();
+      throw error;
+    }
+    return consumer;
+  }
+
+  #unsubscribe(): void {
+    const consumer = this.#consumer;
+    if (consumer === undefined) return;
+    this.#consumer = undefined;
+    consumer.subscription.unsubscribe();
+    if (!this.#js.connection.isUp) return;
+    // If this fails, the server drops the consumer by its inactive threshold.
+    this.#js.call(`CONSUMER.DELETE.${this.bucket.stream}.${consumer.name}`).catch(() => undefined);
+  }
+
+  #onMessage(message: Msg): void {
+    this.#lastHeard = Date.now();
+    const consumer = this.#consumer!;
+    const { reply } = message;
+    if (message.headers?.code === 100) {
+      // Idle heartbeat or flow control; a stalled consumer names the subject to answer in a header.
+      const stalled = message.headers.get("Nats-Consumer-Stalled");
+      if (reply !== undefined && reply !== "") message.respond();
+      else if (stalled !== "") this.#js.connection.nats.publish(stalled);
+      const last = message.headers.get("Nats-Last-Consumer");
+      if (last !== "" && Number(last) >= consumer.expected) this.#lose("changes are missing");
+      return;
+    }
+    if (!reply?.startsWith("$JS.ACK.")) return;
+    const delivery = deliveryOf(reply);
+    if (delivery.consumerSequence !== consumer.expected) {
+      this.#lose("changes are missing");
+      return;
+    }
+    consumer.expected += 1;
+    this.#position = delivery.streamSequence;
+    const { subjectPrefix } = this.bucket;
+    const suffix = message.subject.slice(subjectPrefix.length);
+    this.#deliver({ ...entryOfDelivery(message, delivery, subjectPrefix), suffix });
+  }
+
+  #deliver(change: Change): void {
+    if (change.operation === "put") this.#index.put(change.suffix, change.revision);
+    else this.#index.delete(change.suffix, change.revision);
+    this.#listener.onChange(change);
+  }
+
+  /** Reads which keys are there. Until that is done, a loss cannot be made good. */
+  async #fillIndex(): Promise<void> {
+    const index = this.#index;
+    try {
+      await this.#readKeys(index);
+    } catch {
+      // The bucket is gone or NATS is away: the feed notices by itself, and must begin anew.
+      return;
+    }
+    if (this.#index === index) {
+      index.settle();
+      this.#indexed = true;
+    }
+  }
+
+  async #readKeys(index: KeyIndex): Promise<void> {
+    const { stream, subjectPrefix } = this.bucket;
+    for await (const batch of scan(this.#js, {
+      stream,
+      filters: [`${subjectPrefix}>`],
+      deliver: "last",
+      headersOnly: true,
+    })) {
+      for (const { message, delivery } of batch) {
+        const suffix = message.subject.slice(subjectPrefix.length);
+        if (deleteReasonOf(message.headers) === undefined)
+          index.put(suffix, delivery.streamSequence);
+        else index.delete(suffix, delivery.streamSequence);
+      }
+    }
+  }
+
+  #lose(reason: string): void {
+    if (this.#ended) return;
+    this.#unsubscribe();
+    if (this.#recovering) return;
+    this.#recovering = true;
+    this.#listener.onStale(reason);
+    void this.#recover();
+  }
+
+  async #recover(): Promise<void> {
+    for (let delay = RETRY_MIN; !this.#ended; delay = Math.min(delay * 2, RETRY_MAX)) {
+      try {
+        if (this.#js.connection.isUp && (await this.#resume())) return;
+      } catch (error) {
+        if (error instanceof JetStreamError && error.code === codes.streamNotFound) {
+          this.#end("bucket_gone");
+          return;
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve, delay * (0.5 + Math.random() / 2)));
+    }
+  }
+
+  /** Takes the feed up again behind its last change. Resolves with true when it is current, or over. */
+  async #resume(): Promise<boolean> {
+    const info = await this.#js.streamInfo(this.bucket.stream);
+    const end = this.#continuity(info);
+    if (end !== undefined) {
+      this.#end(end);
+      return true;
+    }
+    const consumer = await this.#subscribe();
+    await this.#reportMissing(info, consumer);
+    // Lost again meanwhile.
+    if (this.#consumer !== consumer) return false;
+    this.#position = Math.max(this.#position, info.state.last_seq);
+    this.#recovering = false;
+    this.#listener.onCurrent();
+    return true;
+  }
+
+  #continuity(info: StreamInfo): FeedEnd | undefined {
+    if (info.created !== this.bucket.epoch) return "bucket_gone";
+    // Without all keys known nobody can tell which ones went; with revisions taken back, nothing fits any more.
+    if (!this.#indexed || info.state.last_seq < this.#position) return "discontinued";
+    return undefined;
+  }
+
+  /** Reports keys that are gone without a change that would say so. */
+  async #reportMissing(info: StreamInfo, consumer: FeedConsumer): Promise<void> {
+    const present = new KeyIndex();
+    await this.#readKeys(present);
+    await this.#reached(info.state.last_seq, consumer);
+    const createdAt = new Date().toISOString();
+    for (const suffix of [...this.#index.missingFrom(present, info.state.last_seq)]) {
+      const revision = Math.max(this.#position, info.state.last_seq);
+      this.#deliver({
+        suffix,
+        key: decodeKey(suffix),
+        revision,
+        createdAt,
+        operation: "delete",
+        reason: "delete",
+        value: new Uint8Array(0),
+        valueType: undefined,
+        contentType: undefined,
+        isLate: true,
+      });
+    }
+  }
+
+  /** Waits until the consumer has delivered all up to a sequence, or all that is left of it. */
+  async #reached(sequence: number, consumer: FeedConsumer): Promise<void> {
+    interface Progress {
+      num_pending: number;
+      delivered: { consumer_seq: number };
+    }
+    for (let waited = 0; this.#position < sequence; waited += 20) {
+      const progress = await this.#js.call<Progress>(
+        `CONSUMER.INFO.${this.bucket.stream}.${consumer.name}`,
+      );
+      if (progress.num_pending === 0 && progress.delivered.consumer_seq < consumer.expected) return;
+      if (this.#consumer !== consumer || waited > SILENCE)
+        throw new KvError("store_unavailable", "the feed's consumer was lost");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  #end(why: FeedEnd): void {
+    if (this.#ended) return;
+    this.close();
+    this.#listener.onEnd(why);
+  }
+}

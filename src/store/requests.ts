@@ -1,0 +1,139 @@
+import type { Msg, MsgHdrs, NatsConnection } from "nats";
+import { createInbox } from "nats";
+import { KvError } from "../protocol/errors.ts";
+
+/** Nobody listens on the subject of a request: no such stream, or JetStream is not running. */
+export class NoRespondersError extends Error {
+  override readonly name = "NoRespondersError";
+}
+
+interface Pending {
+  resolve: (message: Msg) => void;
+  reject: (error: Error) => void;
+  deadline: number;
+}
+
+interface Outgoing {
+  subject: string;
+  payload: Uint8Array | string;
+  options: { reply: string; headers?: MsgHdrs };
+}
+
+/** How long the store may take to answer before a request fails, in milliseconds. */
+const DEFAULT_TIMEOUT = 4_000;
+const SWEEP_INTERVAL = 250;
+
+/**
+ * The request path to NATS. One subscription takes all replies and finds their requests by a token; the requests of
+ * one turn of the event loop leave in one write; one timer watches all deadlines. On a busy gateway that makes more
+ * than twice the throughput of the client's own request.
+ */
+export class Requests {
+  readonly #nats: NatsConnection;
+  readonly #isUp: () => boolean;
+  readonly #inbox = `${createInbox()}.`;
+  readonly #pending = new Map<string, Pending>();
+  #outgoing: Outgoing[] = [];
+  #next = 0;
+  #sweeper: NodeJS.Timeout | undefined;
+
+  constructor(nats: NatsConnection, isUp: () => boolean) {
+    this.#nats = nats;
+    this.#isUp = isUp;
+    nats.subscribe(`${this.#inbox}*`, {
+      callback: (error, message) => this.#onReply(error, message),
+    });
+  }
+
+  /**
+   * Sends a request and resolves with the first reply.
+   *
+   * @param timeout milliseconds; 4000 unless told
+   * @throws KvError `store_unavailable` when NATS is away or does not answer in time. Whether a write took place is
+   * then unknown.
+   * @throws NoRespondersError
+   */
+  request(
+    subject: string,
+    payload: Uint8Array | string = "",
+    headers?: MsgHdrs,
+    timeout = DEFAULT_TIMEOUT,
+  ): Promise<Msg> {
+    if (!this.#isUp()) return Promise.reject(unavailable("NATS is not reachable"));
+    return new Promise((resolve, reject) => {
+      const token = (this.#next++).toString(36);
+      this.#pending.set(token, { resolve, reject, deadline: Date.now() + timeout });
+      this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL);
+      const reply = this.#inbox + token;
+      this.#send({
+        subject,
+        payload,
+        options: headers === undefined ? { reply } : { reply, headers },
+      });
+    });
+  }
+
+  /** Fails every request that waits: the connection went away. */
+  failAll(): void {
+    const waiting = [...this.#pending.values()];
+    this.#pending.clear();
+    this.#outgoing = [];
+    for (const { reject } of waiting) reject(unavailable("the connection to NATS was lost"));
+  }
+
+  #send(outgoing: Outgoing): void {
+    // The client writes once per microtask checkpoint, which is once per incoming request; once per turn of the
+    // event loop joins all that arrived together.
+    if (this.#outgoing.push(outgoing) === 1) setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    const batch = this.#outgoing;
+    this.#outgoing = [];
+    for (const { subject, payload, options } of batch) {
+      try {
+        this.#nats.publish(subject, payload, options);
+      } catch (cause) {
+        const token = options.reply.slice(this.#inbox.length);
+        const error = cause instanceof Error ? cause : new Error(String(cause));
+        this.#take(token)?.reject(
+          this.#nats.isClosed() ? unavailable("the connection to NATS is closed", cause) : error,
+        );
+      }
+    }
+  }
+
+  #onReply(error: Error | null, message: Msg): void {
+    if (error !== null) return;
+    const pending = this.#take(message.subject.slice(this.#inbox.length));
+    if (pending === undefined) return;
+    if (message.data.length === 0 && message.headers?.code === 503) {
+      pending.reject(new NoRespondersError("nobody answers"));
+    } else {
+      pending.resolve(message);
+    }
+  }
+
+  #take(token: string): Pending | undefined {
+    const pending = this.#pending.get(token);
+    if (pending !== undefined) this.#pending.delete(token);
+    return pending;
+  }
+
+  #sweep(): void {
+    const now = Date.now();
+    for (const [token, { deadline, reject }] of this.#pending) {
+      if (deadline > now) continue;
+      this.#pending.delete(token);
+      reject(unavailable("NATS did not answer in time"));
+    }
+    if (this.#pending.size === 0) {
+      clearInterval(this.#sweeper);
+      this.#sweeper = undefined;
+    }
+  }
+}
+
+function unavailable(message: string, cause?: unknown): KvError {
+  return new KvError("store_unavailable", message, { retryAfter: 1, cause });
+}

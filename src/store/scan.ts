@@ -1,0 +1,173 @@
+import type { Msg } from "nats";
+import { createInbox, nuid } from "nats";
+import { KvError } from "../protocol/errors.ts";
+import type { ConsumerInfo, JetStream } from "./jetstream.ts";
+import { deliveryOf, type Delivery } from "./stored-message.ts";
+
+export interface ScanOptions {
+  stream: string;
+  /** Full subjects, wildcards allowed, none covering another. */
+  filters: string[];
+  /** The last message of every subject, or all that are stored. */
+  deliver: "last" | "all";
+  /** Leave the payloads on the server. */
+  headersOnly?: boolean;
+}
+
+export interface ScannedMessage {
+  message: Msg;
+  delivery: Delivery;
+}
+
+/** Messages asked for at a time. The next batch is under way while one is worked on. */
+const BATCH = 512;
+const BATCH_BYTES = 4 * 1024 * 1024;
+/** A consumer that a killed gateway leaves behind slows writes down, so it lives on only this long (nanoseconds). */
+const INACTIVE = 10 * 1_000_000_000;
+/** Silence for this long, in milliseconds, while messages are due means that the consumer is gone. */
+const SILENCE = 10_000;
+
+/**
+ * Reads what a stream holds now, in order of sequence, batch by batch: the next batch is asked for only as fast as
+ * the caller takes them. It ends at the stream's end as it was when the scan began, or a little later.
+ *
+ * @throws KvError `store_unavailable` when NATS goes away meanwhile
+ */
+export async function* scan(
+  js: JetStream,
+  options: ScanOptions,
+): AsyncGenerator<ScannedMessage[], void, void> {
+  const { last_seq: end } = (await js.streamInfo(options.stream)).state;
+  const name = `jetbucket-scan-${nuid.next()}`;
+  const consumer = await js.call<ConsumerInfo>(`CONSUMER.CREATE.${options.stream}.${name}`, {
+    stream_name: options.stream,
+    config: {
+      name,
+      deliver_policy: options.deliver === "last" ? "last_per_subject" : "all",
+      ack_policy: "none",
+      ...(options.filters.length === 1
+        ? { filter_subject: options.filters[0] }
+        : { filter_subjects: options.filters }),
+      ...(options.headersOnly === true ? { headers_only: true } : {}),
+      mem_storage: true,
+      num_replicas: 1,
+      max_waiting: 2,
+      inactive_threshold: INACTIVE,
+    },
+  });
+  if (consumer.num_pending === 0) {
+    await drop(js, options.stream, name);
+    return;
+  }
+  const batches = new BatchReader(js, options.stream, name);
+  try {
+    for (;;) {
+      const batch = await batches.next();
+      const last = batch.at(-1)?.delivery;
+      // An empty batch: what was pending has been removed meanwhile.
+      if (last === undefined) return;
+      const done = last.pending === 0 || last.streamSequence >= end;
+      if (!done) batches.prefetch();
+      yield batch;
+      if (done) return;
+    }
+  } finally {
+    batches.close();
+    await drop(js, options.stream, name);
+  }
+}
+
+async function drop(js: JetStream, stream: string, consumer: string): Promise<void> {
+  try {
+    await js.call(`CONSUMER.DELETE.${stream}.${consumer}`);
+  } catch {
+    // It is gone with its stream, or will be by its inactive threshold.
+  }
+}
+
+/** Pulls batches from a consumer, at most one ahead. */
+class BatchReader {
+  readonly #js: JetStream;
+  readonly #subject: string;
+  readonly #inbox = createInbox();
+  readonly #subscription;
+  readonly #offLine: () => void;
+  #batch: ScannedMessage[] = [];
+  #ready: ScannedMessage[] | undefined;
+  #requested = false;
+  #failure: KvError | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(js: JetStream, stream: string, consumer: string) {
+    this.#js = js;
+    this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+    this.#subscription = js.connection.nats.subscribe(this.#inbox, {
+      callback: (error, message) => {
+        if (error === null) this.#onMessage(message);
+      },
+    });
+    this.#offLine = js.connection.onChange(() =>
+      this.#fail("the connection to NATS was lost while reading"),
+    );
+  }
+
+  prefetch(): void {
+    if (this.#requested) return;
+    this.#requested = true;
+    this.#js.connection.nats.publish(
+      this.#subject,
+      JSON.stringify({ batch: BATCH, max_bytes: BATCH_BYTES, no_wait: true }),
+      { reply: this.#inbox },
+    );
+  }
+
+  async next(): Promise<ScannedMessage[]> {
+    this.prefetch();
+    let timer: NodeJS.Timeout | undefined;
+    while (this.#ready === undefined && this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        timer = setTimeout(() => this.#fail("NATS did not answer in time"), SILENCE);
+      });
+      clearTimeout(timer);
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    const batch = this.#ready ?? [];
+    this.#ready = undefined;
+    this.#requested = false;
+    return batch;
+  }
+
+  close(): void {
+    this.#offLine();
+    this.#subscription.unsubscribe();
+  }
+
+  #onMessage(message: Msg): void {
+    // Only a status comes without an acknowledgement subject: no more messages now, or the batch's bytes are full.
+    if (message.reply === undefined || message.reply === "") {
+      const code = message.headers?.code ?? 0;
+      if (code === 404 || code === 408 || code === 409) {
+        if (code === 409 && this.#batch.length === 0)
+          this.#fail("the bucket changed while reading");
+        else this.#complete();
+      }
+      return;
+    }
+    const delivery = deliveryOf(message.reply);
+    this.#batch.push({ message, delivery });
+    if (this.#batch.length === BATCH || delivery.pending === 0) this.#complete();
+    else this.#wake?.();
+  }
+
+  #complete(): void {
+    this.#ready = this.#batch;
+    this.#batch = [];
+    this.#wake?.();
+  }
+
+  #fail(message: string): void {
+    this.#failure ??= new KvError("store_unavailable", message, { retryAfter: 1 });
+    this.#wake?.();
+  }
+}
