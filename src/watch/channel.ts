@@ -1,0 +1,235 @@
+/**
+ * All watches of one bucket on this gateway: one feed, one decoding and one frame per change, many sockets.
+ *
+ * A watch joins in three steps. It registers while the feed runs, so that every change from then on is either
+ * delivered or remembered in `recent`. It reads what is there (snapshot or history) from the stream, up to a barrier:
+ * the last revision that the reading covers. Then it gets the remembered changes behind the barrier, and is live.
+ * Watches that join at the same time with the same filters share one reading.
+ */
+import { closeCodes } from "../protocol/close-codes.ts";
+import { KvError } from "../protocol/errors.ts";
+import type { Bucket } from "../store/bucket.ts";
+import type { Change, Feed, FeedEnd, FeedListener } from "../store/feed.ts";
+import { FilterIndex } from "./filters.ts";
+import { readyFrame, staleFrame, updateFrame, type Frame } from "./frames.ts";
+import { encodePosition } from "./position.ts";
+import { Recent } from "./recent.ts";
+import type { Watch } from "./watch.ts";
+
+/** Bytes of changes that are remembered while watches catch up. */
+const RECENT_BYTES = 64 * 1024 * 1024;
+/** How long a socket may hold up the reading that it shares with others, in milliseconds. */
+const PATIENCE = 10_000;
+
+export class Channel implements FeedListener {
+  readonly name: string;
+  readonly #onEnd: () => void;
+  readonly #watches = new Set<Watch>();
+  readonly #filters = new FilterIndex<Watch>();
+  readonly #recent = new Recent(RECENT_BYTES);
+  #waiting: Watch[] = [];
+  #catchingUp = 0;
+  #reading = false;
+  #dirty = new Set<Watch>();
+  #feed: Feed | undefined;
+  #end: ((watch: Watch) => void) | undefined;
+
+  /** @param onEnd called once when the feed is over and all watches have been ended */
+  constructor(name: string, onEnd: () => void) {
+    this.name = name;
+    this.#onEnd = onEnd;
+  }
+
+  /** Hands over the feed that this channel listens to. */
+  start(feed: Feed): void {
+    this.#feed = feed;
+  }
+
+  get size(): number {
+    return this.#watches.size;
+  }
+
+  join(watch: Watch): void {
+    if (this.#end !== undefined) {
+      this.#end(watch);
+      return;
+    }
+    this.#watches.add(watch);
+    this.#filters.add(watch, watch.options.patterns);
+    if (watch.options.include === "updates") {
+      watch.barrier = this.feed.position;
+      this.#goLive(watch);
+      return;
+    }
+    this.#catchingUp += 1;
+    this.#waiting.push(watch);
+    if (!this.#reading) void this.#catchUp();
+  }
+
+  leave(watch: Watch): void {
+    if (!this.#watches.delete(watch)) return;
+    this.#filters.delete(watch, watch.options.patterns);
+    this.#dirty.delete(watch);
+  }
+
+  /** Ends the feed and every watch. */
+  close(code: number, reason: string): void {
+    this.feed.close();
+    this.#endAll((watch) => watch.end(code, reason));
+  }
+
+  get feed(): Feed {
+    return this.#feed!;
+  }
+
+  onChange(change: Change): void {
+    let frame: Frame | undefined;
+    const make = (): Frame => (frame ??= updateFrame(this.name, change));
+    if (this.#catchingUp > 0) this.#recent.push({ change, frame: make() });
+    this.#filters.forEachMatch(change.suffix, (watch) => {
+      if (watch.isLive && isBehindBarrier(watch, change)) this.#push(watch, make());
+    });
+  }
+
+  onStale(reason: string): void {
+    const frame = staleFrame(reason);
+    for (const watch of this.#watches) {
+      if (watch.isLive && watch.socket.isExtended) this.#push(watch, frame);
+    }
+  }
+
+  onCurrent(): void {
+    for (const watch of this.#watches) if (watch.isLive) this.#announce(watch);
+  }
+
+  onEnd(why: FeedEnd): void {
+    this.#endAll((watch) => {
+      if (why === "bucket_gone") endGone(watch, this.name);
+      else watch.end(closeCodes.overloaded, "changes were missed: watch again");
+    });
+    this.#onEnd();
+  }
+
+  #endAll(end: (watch: Watch) => void): void {
+    this.#end = end;
+    for (const watch of [...this.#watches]) end(watch);
+  }
+
+  async #catchUp(): Promise<void> {
+    this.#reading = true;
+    while (this.#waiting.length > 0) {
+      const [first, ...others] = this.#waiting as [Watch, ...Watch[]];
+      const key = readingOf(first);
+      const group = [first, ...others.filter((watch) => readingOf(watch) === key)];
+      this.#waiting = others.filter((watch) => readingOf(watch) !== key);
+      try {
+        await this.#read(group);
+      } catch (error) {
+        for (const watch of group) {
+          if (error instanceof KvError && error.code === "bucket_not_found")
+            endGone(watch, this.name);
+          else watch.end(closeCodes.overloaded, "the bucket could not be read: watch again");
+        }
+      }
+      this.#catchingUp -= group.length;
+    }
+    this.#reading = false;
+    this.#recent.clear();
+  }
+
+  /** Reads what is stored for watches that want the same of it, and takes them live. */
+  async #read(group: readonly Watch[]): Promise<void> {
+    const { patterns, include } = group[0]!.options;
+    let barrier = this.feed.position;
+    for await (const batch of this.bucket.read(patterns, include === "history" ? "all" : "last")) {
+      for (const { entry } of batch) {
+        barrier = Math.max(barrier, entry.revision);
+        if (include === "snapshot" && entry.operation === "delete") continue;
+        const frame = updateFrame(this.name, entry);
+        for (const watch of group) this.#push(watch, frame);
+      }
+      if (!(await this.#paced(group))) return;
+    }
+    if (!this.#recent.reachesBack(barrier)) {
+      throw new KvError("store_unavailable", "more changed while catching up than is remembered");
+    }
+    for (const watch of group) {
+      if (watch.isClosed) continue;
+      watch.barrier = barrier;
+      for (const { change, frame } of this.#recent) {
+        if (isBehindBarrier(watch, change) && wants(watch, change)) this.#push(watch, frame);
+      }
+      this.#goLive(watch);
+    }
+  }
+
+  get bucket(): Bucket {
+    return this.feed.bucket;
+  }
+
+  /** Waits until all of a group keep up; who does not for long is ended. False when nobody is left. */
+  async #paced(group: readonly Watch[]): Promise<boolean> {
+    await Promise.all(
+      group.map(async (watch) => {
+        watch.flush();
+        await watch.clear(PATIENCE);
+        if (!watch.outbox.isClear)
+          watch.end(closeCodes.overloaded, "too slow to take the snapshot");
+      }),
+    );
+    return group.some((watch) => !watch.isClosed);
+  }
+
+  #goLive(watch: Watch): void {
+    watch.isLive = true;
+    this.#announce(watch);
+  }
+
+  /** Tells that a watch has all up to the present. */
+  #announce(watch: Watch): void {
+    if (watch.socket.isExtended) {
+      watch.outbox.pushWhenClear(() => {
+        const revision = Math.max(this.feed.position, watch.barrier);
+        return readyFrame(encodePosition({ epoch: this.bucket.epoch, revision }), watch.count);
+      });
+    }
+    this.#touch(watch);
+  }
+
+  #push(watch: Watch, frame: Frame): void {
+    if (watch.isClosed) return;
+    watch.push(frame);
+    if (watch.outbox.overflowed) watch.end(closeCodes.overloaded, "too slow");
+    else this.#touch(watch);
+  }
+
+  /** Everything that one turn of the event loop brings leaves together at its end. */
+  #touch(watch: Watch): void {
+    if (this.#dirty.size === 0) {
+      setImmediate(() => {
+        const dirty = this.#dirty;
+        this.#dirty = new Set();
+        for (const each of dirty) each.flush();
+      });
+    }
+    this.#dirty.add(watch);
+  }
+}
+
+/** What a watch needs to have read: watches with the same answer share a reading. */
+function readingOf({ options }: Watch): string {
+  return JSON.stringify([options.include, options.patterns.map((pattern) => pattern.text)]);
+}
+
+/** Whether a change came after what the watch got by reading. Deletes that the feed found out later always did. */
+function isBehindBarrier(watch: Watch, change: Change): boolean {
+  return change.revision > watch.barrier || change.isLate === true;
+}
+
+function wants(watch: Watch, change: Change): boolean {
+  return watch.options.patterns.some((pattern) => pattern.matches(change.suffix));
+}
+
+function endGone(watch: Watch, bucket: string): void {
+  watch.end(closeCodes.bucketGone, `bucket "${bucket}" was deleted`, "bucket_not_found");
+}
