@@ -92,6 +92,7 @@ class BatchReader {
   readonly #inbox = createInbox();
   readonly #subscription;
   readonly #offLine: () => void;
+  readonly #maxBytes: number;
   #batch: ScannedMessage[] = [];
   #ready: ScannedMessage[] | undefined;
   #requested = false;
@@ -101,6 +102,8 @@ class BatchReader {
   constructor(js: JetStream, stream: string, consumer: string) {
     this.#js = js;
     this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+    // A batch must have room for the largest message there can be.
+    this.#maxBytes = Math.max(BATCH_BYTES, 2 * js.connection.maxPayload);
     this.#subscription = js.connection.nats.subscribe(this.#inbox, {
       callback: (error, message) => {
         if (error === null) this.#onMessage(message);
@@ -116,7 +119,7 @@ class BatchReader {
     this.#requested = true;
     this.#js.connection.nats.publish(
       this.#subject,
-      JSON.stringify({ batch: BATCH, max_bytes: BATCH_BYTES, no_wait: true }),
+      JSON.stringify({ batch: BATCH, max_bytes: this.#maxBytes, no_wait: true }),
       { reply: this.#inbox },
     );
   }
@@ -144,20 +147,22 @@ class BatchReader {
   }
 
   #onMessage(message: Msg): void {
-    // Only a status comes without an acknowledgement subject: no more messages now, or the batch's bytes are full.
+    // Only a status comes without an acknowledgement subject.
     if (message.reply === undefined || message.reply === "") {
-      const code = message.headers?.code ?? 0;
-      if (code === 404 || code === 408 || code === 409) {
-        if (code === 409 && this.#batch.length === 0)
-          this.#fail("the bucket changed while reading");
-        else this.#complete();
-      }
+      this.#onStatus(message);
       return;
     }
     const delivery = deliveryOf(message.reply);
     this.#batch.push({ message, delivery });
     if (this.#batch.length === BATCH || delivery.pending === 0) this.#complete();
-    else this.#wake?.();
+  }
+
+  #onStatus({ headers }: Msg): void {
+    // The batch was complete before: this is only the word that nothing more comes.
+    if (this.#ready !== undefined || !this.#requested) return;
+    // Nothing more is there (404), or no room for the next one in this batch (409, which says how much is left).
+    if (headers?.code === 404 || headers?.has("Nats-Pending-Messages") === true) this.#complete();
+    else this.#fail("the bucket changed while it was read");
   }
 
   #complete(): void {

@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+import { serve, serveHelp } from "./commands/serve.ts";
+
+const HELP = `jetbucket: key-value buckets with realtime watch on NATS JetStream
+
+usage: jetbucket [serve] [flags]
+
+${serveHelp}
+`;
+
+const [first, ...rest] = process.argv.slice(2);
+const command = first === undefined || first.startsWith("-") ? "serve" : first;
+const args = command === first ? rest : process.argv.slice(2);
+
+if (args.includes("--help") || args.includes("-h") || command === "help") {
+  process.stdout.write(HELP);
+} else if (command === "serve") {
+  process.exitCode = await serve(args);
+} else {
+  process.stderr.write(`jetbucket: there is no command "${command}": see jetbucket --help\n`);
+  process.exitCode = 2;
+}

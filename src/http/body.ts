@@ -1,0 +1,75 @@
+import type { IncomingMessage } from "node:http";
+import type { Context } from "hono";
+import { KvError } from "../protocol/errors.ts";
+import { limits } from "../protocol/limits.ts";
+import { utf8 } from "../protocol/values.ts";
+
+/** How much of a body that is too large is read and thrown away, so that the connection can live on. */
+const DISCARD = 64 * 1024 * 1024;
+
+/**
+ * Reads a request's body.
+ *
+ * @param limit bytes
+ * @throws KvError `value_too_large`
+ */
+export async function readBody(c: Context, limit: number): Promise<Uint8Array> {
+  const incoming = (c.env as { incoming?: IncomingMessage } | undefined)?.incoming;
+  if (incoming !== undefined) return readIncoming(incoming, limit);
+  const body = new Uint8Array(await c.req.arrayBuffer());
+  if (body.length > limit) throw tooLarge(limit);
+  return body;
+}
+
+/** Reads a JSON body. @throws KvError `unsupported_media_type`, `invalid_json`, `value_too_large` */
+export async function readJson(c: Context): Promise<unknown> {
+  const type = c.req.header("Content-Type");
+  if (type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
+    throw new KvError(
+      "unsupported_media_type",
+      `send JSON with the content type application/json, not ${JSON.stringify(type)}`,
+    );
+  }
+  const text = utf8(await readBody(c, limits.jsonBody));
+  try {
+    if (text !== undefined && text !== "") return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throw new KvError("invalid_json", "the body is not valid JSON", { cause });
+  }
+  throw new KvError(
+    "invalid_json",
+    text === "" ? "the body is empty: send a JSON object" : "the body is not valid UTF-8",
+  );
+}
+
+function readIncoming(incoming: IncomingMessage, limit: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const settle = (result: () => void): void => {
+      incoming.off("data", onData).off("end", onEnd).off("error", onGone).off("close", onGone);
+      result();
+    };
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length;
+      if (size <= limit) chunks.push(chunk);
+      else if (size > limit + DISCARD) settle(() => reject(tooLarge(limit)));
+      else chunks.length = 0;
+    };
+    const onEnd = (): void => {
+      settle(() => {
+        if (size > limit) reject(tooLarge(limit));
+        else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size));
+      });
+    };
+    const onGone = (): void =>
+      settle(() => reject(new KvError("invalid_request", "the request ended before its body")));
+    incoming.on("data", onData).on("end", onEnd).on("error", onGone).on("close", onGone);
+  });
+}
+
+function tooLarge(limit: number): KvError {
+  return new KvError("value_too_large", `the body is larger than ${limit} bytes`, {
+    details: { limit },
+  });
+}

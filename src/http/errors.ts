@@ -1,0 +1,36 @@
+import type { Context } from "hono";
+import type { Logger } from "pino";
+import { KvError } from "../protocol/errors.ts";
+import { requestId } from "./request-id.ts";
+
+/** Turns whatever was thrown into the one error that leaves the gateway. What is not ours goes to the log only. */
+export function publicError(error: unknown, log: Logger, id: string): KvError {
+  if (error instanceof KvError) {
+    if (error.status >= 500)
+      log.warn({ request_id: id, code: error.code, err: error.cause }, error.message);
+    return error;
+  }
+  log.error({ request_id: id, err: error }, "unexpected error");
+  return new KvError(
+    "internal",
+    "something went wrong inside the gateway: its log says more under this request id",
+  );
+}
+
+/** Headers that belong to an error, beside its body. */
+export function errorHeaders(error: KvError): Record<string, string> {
+  return {
+    "Content-Type": "application/json",
+    ...(error.retryAfter === undefined ? {} : { "Retry-After": String(error.retryAfter) }),
+  };
+}
+
+/** The only place where error bodies are made. */
+export function errorResponse(c: Context, thrown: unknown, log: Logger): Response {
+  const id = requestId(c);
+  const error = publicError(thrown, log, id);
+  const headers: Record<string, string> = { ...errorHeaders(error), "X-Request-Id": id };
+  const allow = error.details?.allow;
+  if (error.code === "method_not_allowed" && Array.isArray(allow)) headers.Allow = allow.join(", ");
+  return c.body(JSON.stringify(error.toBody(id)), error.status as 400, headers);
+}

@@ -1,0 +1,56 @@
+import { readFile } from "node:fs/promises";
+import type { Hono } from "hono";
+import { KvError } from "../../protocol/errors.ts";
+import type { Buckets } from "../../store/buckets.ts";
+import { resource } from "../resource.ts";
+
+/** The browser SDK as the build makes it; the same relative path holds for sources and for the built package. */
+const browserSdk = new URL("../../../dist/browser/jetbucket.js", import.meta.url);
+const packageFile = new URL("../../../package.json", import.meta.url);
+
+export interface SystemState {
+  /** Whether the gateway takes new work; false from the moment a shutdown begins. */
+  isOpen(): boolean;
+}
+
+/** Health, readiness, the browser SDK, and a front door that says where everything is. */
+export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): void {
+  resource(app, "/health", { GET: (c) => c.json({ status: "ok" }) });
+
+  resource(app, "/ready", {
+    GET: async (c) => {
+      if (!state.isOpen())
+        throw new KvError("shutting_down", "this gateway is shutting down", { retryAfter: 1 });
+      await buckets.check();
+      return c.json({ status: "ready" });
+    },
+  });
+
+  resource(app, "/sdk/browser.js", {
+    GET: async (c) => {
+      const source = await readFile(browserSdk).catch(() => {
+        throw new KvError("not_found", "the browser SDK has not been built: run npm run build");
+      });
+      return c.body(new Uint8Array(source), 200, {
+        "Content-Type": "text/javascript; charset=utf-8",
+        "Cache-Control": "no-cache",
+        "Access-Control-Allow-Origin": "*",
+      });
+    },
+  });
+
+  resource(app, "/", {
+    GET: async (c) => {
+      const { version } = JSON.parse(await readFile(packageFile, "utf8")) as { version: string };
+      return c.json({
+        name: "jetbucket",
+        version,
+        api: "/api/v1",
+        buckets: "/api/v1/kv/buckets",
+        browser_sdk: "/sdk/browser.js",
+        health: "/health",
+        ready: "/ready",
+      });
+    },
+  });
+}

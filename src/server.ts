@@ -1,0 +1,227 @@
+/** The composition root: chooses the parts, wires them, and takes them down in order. */
+import { createServer as createHttpServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { getRequestListener } from "@hono/node-server";
+import type { Logger } from "pino";
+import { createApp } from "./http/app.ts";
+import { originPolicy } from "./http/origins.ts";
+import { WatchServer } from "./http/watch.ts";
+import { findNatsServer } from "./nats/binary.ts";
+import { startNatsServer, type EmbeddedNatsServer } from "./nats/embedded.ts";
+import type { Settings } from "./settings.ts";
+import { Buckets } from "./store/buckets.ts";
+import { StoreConnection, type NatsOptions } from "./store/connection.ts";
+import { Hub } from "./watch/hub.ts";
+
+/** A running gateway. */
+export interface GatewayServer {
+  /** Where it answers, for instance `http://localhost:9123`. */
+  url: string;
+  /** The NATS that it stands on. */
+  nats: { url: string; version: string; embedded: boolean; dataDir?: string };
+  /** Settles when the gateway cannot go on by itself. */
+  failed: Promise<Error>;
+  /**
+   * Shuts down in order, each step bounded: no new work, watchers are told to go elsewhere, requests under way
+   * finish, feeds end, NATS drains, the embedded server stops last. May be called again.
+   */
+  close(): Promise<void>;
+}
+
+/** How long requests under way may take once a shutdown has begun, in milliseconds. */
+const FINISH = 2_000;
+
+/**
+ * Starts a gateway.
+ *
+ * @example
+ * const gateway = await createServer(readSettings([], process.env), pino());
+ * console.log(gateway.url);
+ * await gateway.close();
+ */
+export async function createServer(settings: Settings, log: Logger): Promise<GatewayServer> {
+  const embedded =
+    settings.natsUrl === undefined ? await EmbeddedNats.start(settings, log) : undefined;
+  let connection: StoreConnection | undefined;
+  try {
+    connection = await StoreConnection.open(natsOptions(settings, embedded));
+    return await serve(settings, log, connection, embedded);
+  } catch (error) {
+    await connection?.close();
+    await embedded?.stop();
+    throw error;
+  }
+}
+
+async function serve(
+  settings: Settings,
+  log: Logger,
+  connection: StoreConnection,
+  embedded: EmbeddedNats | undefined,
+): Promise<GatewayServer> {
+  connection.onChange((up) => {
+    if (up) log.info({ nats: connection.server }, "connected to NATS again");
+    else log.warn("the connection to NATS is lost: answering 503 until it is back");
+  });
+  let isOpen = true;
+  const buckets = new Buckets(connection);
+  const hub = new Hub(buckets);
+  const origins = originPolicy(settings.allowedOrigins);
+  const app = createApp({ buckets, log, origins, state: { isOpen: () => isOpen } });
+  const watches = new WatchServer({ hub, log, origins });
+  const answer = getRequestListener(app.fetch);
+  const http = createHttpServer((request, response) => void answer(request, response));
+  watches.listen(http);
+  try {
+    await listen(http, settings.port, settings.host);
+  } catch (error) {
+    watches.close();
+    await hub.close();
+    throw error;
+  }
+
+  const close = async (): Promise<void> => {
+    isOpen = false;
+    const closed = new Promise<void>((resolve) => http.close(() => resolve()));
+    await hub.close();
+    await Promise.race([closed, delay(FINISH, undefined, { ref: false })]);
+    watches.close();
+    http.closeAllConnections();
+    await closed;
+    await connection.close();
+    await embedded?.stop();
+  };
+  let closing: Promise<void> | undefined;
+  return {
+    url: urlOf(http, settings.host),
+    nats: {
+      url: connection.server,
+      version: connection.serverVersion,
+      embedded: embedded !== undefined,
+      ...(embedded === undefined ? {} : { dataDir: embedded.dataDir }),
+    },
+    failed: embedded?.failed ?? new Promise(() => undefined),
+    close: () => (closing ??= close()),
+  };
+}
+
+/** The nats-server child, started again when it ends by itself. */
+class EmbeddedNats {
+  readonly #restart: (port: number) => Promise<EmbeddedNatsServer>;
+  readonly #log: Logger;
+  #server: EmbeddedNatsServer;
+  #stopped = false;
+  #fail!: (error: Error) => void;
+  readonly failed = new Promise<Error>((resolve) => (this.#fail = resolve));
+
+  private constructor(
+    server: EmbeddedNatsServer,
+    log: Logger,
+    restart: (port: number) => Promise<EmbeddedNatsServer>,
+  ) {
+    this.#server = server;
+    this.#log = log;
+    this.#restart = restart;
+    this.#follow(server);
+  }
+
+  static async start(settings: Settings, log: Logger): Promise<EmbeddedNats> {
+    const { path: binary } = await findNatsServer({ onProgress: (line) => log.info(line) });
+    const start = (port: number, portFallback: boolean): Promise<EmbeddedNatsServer> =>
+      startNatsServer({
+        binary,
+        dataDir: settings.dataDir,
+        port,
+        portFallback,
+        syncInterval: settings.sync,
+        onLog: (line) => log.debug({ nats: line }, "nats-server"),
+      });
+    const server = await start(settings.natsPort, true);
+    if (settings.natsPort !== 0 && server.port !== settings.natsPort) {
+      log.info(`port ${settings.natsPort} is taken: the embedded NATS server uses ${server.port}`);
+    }
+    return new EmbeddedNats(server, log, (port) => start(port, false));
+  }
+
+  get url(): string {
+    return this.#server.url;
+  }
+
+  get dataDir(): string {
+    return this.#server.dataDir;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#server.stop();
+  }
+
+  #isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  #follow(server: EmbeddedNatsServer): void {
+    void server.exited.then(async ({ code, signal }) => {
+      if (this.#isStopped()) return;
+      this.#log.error(
+        { code, signal, log_file: server.logFile },
+        "the embedded NATS server ended: starting it again",
+      );
+      try {
+        await server.stop();
+        // The port stays the same: that is where the gateway and others will look for it.
+        this.#server = await this.#restart(server.port);
+        this.#follow(this.#server);
+        if (this.#isStopped()) await this.#server.stop();
+      } catch (error) {
+        this.#fail(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  }
+}
+
+function natsOptions(settings: Settings, embedded: EmbeddedNats | undefined): NatsOptions {
+  if (embedded !== undefined) return { servers: [embedded.url] };
+  const { natsUser, natsPassword, natsToken, natsCreds, natsCa, natsCert, natsKey } = settings;
+  const tls = {
+    ...(natsCa === undefined ? {} : { caFile: natsCa }),
+    ...(natsCert === undefined ? {} : { certFile: natsCert }),
+    ...(natsKey === undefined ? {} : { keyFile: natsKey }),
+  };
+  return {
+    servers: settings.natsUrl ?? [],
+    ...(natsUser === undefined ? {} : { user: natsUser }),
+    ...(natsPassword === undefined ? {} : { password: natsPassword }),
+    ...(natsToken === undefined ? {} : { token: natsToken }),
+    ...(natsCreds === undefined ? {} : { credsFile: natsCreds }),
+    ...(Object.keys(tls).length === 0 ? {} : { tls }),
+  };
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EADDRINUSE") reject(error);
+      else
+        reject(
+          new Error(`port ${port} on ${host} is taken: choose another with --port`, {
+            cause: error,
+          }),
+        );
+    });
+    server.listen(port, host, () => {
+      server.removeAllListeners("error");
+      resolve();
+    });
+  });
+}
+
+function urlOf(server: Server, host: string): string {
+  const { port } = server.address() as AddressInfo;
+  const name =
+    host === "127.0.0.1" || host === "::1" || host === "0.0.0.0" || host === "::"
+      ? "localhost"
+      : host;
+  return `http://${name.includes(":") ? `[${name}]` : name}:${port}`;
+}

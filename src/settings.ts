@@ -1,0 +1,251 @@
+/**
+ * What the gateway can be told: one table for flags, environment variables and the help text, so that none of them can
+ * say something else than the others.
+ */
+import { parseArgs } from "node:util";
+import { z } from "zod";
+
+/** A flag or variable that is wrong, named. */
+export class SettingsError extends Error {
+  override readonly name = "SettingsError";
+}
+
+const port = z.coerce.number().int().min(0).max(65_535);
+const boolean = z
+  .enum(["true", "false", "1", "0", ""])
+  .transform((value) => value === "true" || value === "1" || value === "");
+const list = z.string().transform((value) =>
+  value
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== ""),
+);
+const natsServer = z
+  .string()
+  .regex(
+    /^(?:(?:nats|tls|ws|wss):\/\/)?[^\s/]+(?::\d+)?\/?$/,
+    "expects an address such as nats://127.0.0.1:4222",
+  );
+const origin = z
+  .string()
+  .regex(/^(?:\*|https?:\/\/[^/\s]+\/?)$/, "expects origins such as https://app.example.com");
+
+interface Option<T> {
+  flag: string;
+  env: string;
+  /** What stands for the value in the help; a flag without one takes no value. */
+  value?: string;
+  help: string;
+  schema: z.ZodType<T, string | undefined>;
+}
+
+const option = <T>(definition: Option<T>): Option<T> => definition;
+
+const table = {
+  port: option({
+    flag: "port",
+    env: "PORT",
+    value: "number",
+    help: "port of the gateway; 0 takes a free one (default: 9123)",
+    schema: port.default(9123) as z.ZodType<number, string | undefined>,
+  }),
+  host: option({
+    flag: "host",
+    env: "HOST",
+    value: "address",
+    help: "address to listen on (default: 127.0.0.1); another than loopback needs --insecure",
+    schema: z.string().min(1).default("127.0.0.1"),
+  }),
+  insecure: option({
+    flag: "insecure",
+    env: "JETBUCKET_INSECURE",
+    help: "listen on any address although whoever reaches the port may do everything",
+    schema: boolean.default(false),
+  }),
+  allowedOrigins: option({
+    flag: "allowed-origins",
+    env: "JETBUCKET_ALLOWED_ORIGINS",
+    value: "list",
+    help: "web pages that may use the gateway, by origin, separated by commas; * for all (default: pages of this machine)",
+    schema: list.pipe(z.array(origin)).default([]),
+  }),
+  logLevel: option({
+    flag: "log-level",
+    env: "JETBUCKET_LOG_LEVEL",
+    value: "level",
+    help: "trace, debug (a line per request), info, warn, error, fatal or silent (default: info)",
+    schema: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
+  }),
+  dataDir: option({
+    flag: "data-dir",
+    env: "JETBUCKET_DATA_DIR",
+    value: "folder",
+    help: "where the embedded NATS server keeps everything (default: ./data)",
+    schema: z.string().min(1).default("./data"),
+  }),
+  natsPort: option({
+    flag: "nats-port",
+    env: "JETBUCKET_NATS_PORT",
+    value: "number",
+    help: "port of the embedded NATS server; another free one when it is taken (default: 4222)",
+    schema: port.default(4222) as z.ZodType<number, string | undefined>,
+  }),
+  sync: option({
+    flag: "sync",
+    env: "JETBUCKET_SYNC",
+    value: "when",
+    help: 'when the embedded NATS server flushes to disk: "always", before each answer, or a time such as 2m, which is faster and loses that much in a power failure (default: always)',
+    schema: z
+      .string()
+      .regex(/^(?:always|\d+(?:ms|s|m|h))$/, 'expects "always" or a time such as 500ms, 10s or 2m')
+      .default("always"),
+  }),
+  natsUrl: option({
+    flag: "nats-url",
+    env: "NATS_URL",
+    value: "addresses",
+    help: "connect to this server or cluster instead of running one; several are separated by commas",
+    schema: list.pipe(z.array(natsServer)).optional(),
+  }),
+  natsUser: option({
+    flag: "nats-user",
+    env: "NATS_USER",
+    value: "name",
+    help: "user of that server",
+    schema: z.string().optional(),
+  }),
+  natsPassword: option({
+    flag: "nats-password",
+    env: "NATS_PASSWORD",
+    value: "password",
+    help: "its password; better in the environment than on a command line",
+    schema: z.string().optional(),
+  }),
+  natsToken: option({
+    flag: "nats-token",
+    env: "NATS_TOKEN",
+    value: "token",
+    help: "token instead of user and password",
+    schema: z.string().optional(),
+  }),
+  natsCreds: option({
+    flag: "nats-creds",
+    env: "NATS_CREDS",
+    value: "file",
+    help: "credentials file of that server",
+    schema: z.string().optional(),
+  }),
+  natsCa: option({
+    flag: "nats-ca",
+    env: "NATS_CA",
+    value: "file",
+    help: "certificate authority to trust, in PEM",
+    schema: z.string().optional(),
+  }),
+  natsCert: option({
+    flag: "nats-cert",
+    env: "NATS_CERT",
+    value: "file",
+    help: "client certificate, in PEM",
+    schema: z.string().optional(),
+  }),
+  natsKey: option({
+    flag: "nats-key",
+    env: "NATS_KEY",
+    value: "file",
+    help: "key of the client certificate, in PEM",
+    schema: z.string().optional(),
+  }),
+} as const;
+
+type Table = typeof table;
+
+/** The gateway's settings, checked and with defaults. */
+export type Settings = { [Name in keyof Table]: Table[Name] extends Option<infer T> ? T : never };
+
+/**
+ * Reads settings: flags win over the environment, the environment over defaults. An empty variable counts as unset.
+ *
+ * @throws SettingsError that names the flag or variable
+ * @example
+ * readSettings(["--port", "8080"], process.env).port; // 8080
+ */
+export function readSettings(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Settings {
+  const flags = readFlags(args);
+  const settings: Record<string, unknown> = {};
+  for (const [name, { flag, env: variable, schema, value }] of Object.entries(table)) {
+    const given = flags[flag];
+    const fromEnv = env[variable] === "" ? undefined : env[variable];
+    const source = given === undefined ? variable : `--${flag}`;
+    const result = schema.safeParse(given ?? fromEnv);
+    if (!result.success) {
+      const shown = JSON.stringify(given ?? fromEnv);
+      const problem = result.error.issues[0]?.message ?? "is not allowed";
+      throw new SettingsError(
+        `${source}: ${problem}${value === "password" || value === "token" ? "" : ` (got ${shown})`}`,
+      );
+    }
+    settings[name] = result.data;
+  }
+  const checked = settings as unknown as Settings;
+  checkTogether(checked);
+  return checked;
+}
+
+function readFlags(args: readonly string[]): Record<string, string | undefined> {
+  const options = Object.fromEntries(
+    Object.values(table).map((each: Option<unknown>) => [
+      each.flag,
+      { type: each.value === undefined ? ("boolean" as const) : ("string" as const) },
+    ]),
+  );
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options,
+      allowPositionals: false,
+      strict: true,
+    });
+    return Object.fromEntries(
+      Object.entries(values).map(([flag, value]) => [
+        flag,
+        typeof value === "string" ? value : String(value),
+      ]),
+    );
+  } catch (error) {
+    throw new SettingsError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const loopbackHost = /^(?:localhost|127(?:\.\d+){3}|::1)$/;
+
+function checkTogether(settings: Settings): void {
+  if (!loopbackHost.test(settings.host) && !settings.insecure) {
+    throw new SettingsError(
+      `--host ${settings.host}: whoever reaches this address could read and write everything; use 127.0.0.1, or add --insecure if something else keeps strangers out`,
+    );
+  }
+  if ((settings.natsCert === undefined) !== (settings.natsKey === undefined)) {
+    throw new SettingsError(
+      "--nats-cert and --nats-key (NATS_CERT and NATS_KEY) go together: one is missing",
+    );
+  }
+}
+
+/** The help text for `--help`. */
+export function settingsHelp(): string {
+  const rows = Object.values(table).map((each: Option<unknown>) => ({
+    flag: `--${each.flag}${each.value === undefined ? "" : ` <${each.value}>`}`,
+    env: each.env,
+    help: each.help,
+  }));
+  const width = Math.max(...rows.map(({ flag }) => flag.length));
+  return rows
+    .map(
+      ({ flag, env, help }) => `  ${flag.padEnd(width)}  ${help}\n  ${"".padEnd(width)}  [${env}]`,
+    )
+    .join("\n");
+}
