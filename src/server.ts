@@ -60,7 +60,7 @@ async function serve(
   connection: StoreConnection,
   embedded: EmbeddedNats | undefined,
 ): Promise<GatewayServer> {
-  connection.onChange((up) => {
+  const offConnection = connection.onChange((up) => {
     if (up) log.info({ nats: connection.server }, "connected to NATS again");
     else log.warn("the connection to NATS is lost: answering 503 until it is back");
   });
@@ -89,6 +89,7 @@ async function serve(
     watches.close();
     http.closeAllConnections();
     await closed;
+    offConnection();
     await connection.close();
     await embedded?.stop();
   };
@@ -96,7 +97,7 @@ async function serve(
   return {
     url: urlOf(http, settings.host),
     nats: {
-      url: connection.server,
+      url: `nats://${connection.server}`,
       version: connection.serverVersion,
       embedded: embedded !== undefined,
       ...(embedded === undefined ? {} : { dataDir: embedded.dataDir }),
@@ -189,13 +190,31 @@ function natsOptions(settings: Settings, embedded: EmbeddedNats | undefined): Na
     ...(natsCert === undefined ? {} : { certFile: natsCert }),
     ...(natsKey === undefined ? {} : { keyFile: natsKey }),
   };
+  const urls = (settings.natsUrl ?? []).map(splitCredentials);
+  const inUrl = urls.find(({ user }) => user !== undefined);
   return {
-    servers: settings.natsUrl ?? [],
+    servers: urls.map(({ server }) => server),
+    ...(inUrl?.user === undefined
+      ? {}
+      : inUrl.password === undefined
+        ? { token: inUrl.user }
+        : { user: inUrl.user, password: inUrl.password }),
     ...(natsUser === undefined ? {} : { user: natsUser }),
     ...(natsPassword === undefined ? {} : { password: natsPassword }),
     ...(natsToken === undefined ? {} : { token: natsToken }),
     ...(natsCreds === undefined ? {} : { credsFile: natsCreds }),
     ...(Object.keys(tls).length === 0 ? {} : { tls }),
+  };
+}
+
+/** Takes `user:password@` or `token@` out of an address: the client expects them beside it. */
+function splitCredentials(url: string): { server: string; user?: string; password?: string } {
+  const match = /^((?:[a-z]+:\/\/)?)(?:([^@:]*)(?::([^@]*))?@)?(.+)$/.exec(url);
+  const [, scheme = "", user, password, rest = url] = match ?? [];
+  return {
+    server: scheme + rest,
+    ...(user === undefined ? {} : { user: decodeURIComponent(user) }),
+    ...(password === undefined ? {} : { password: decodeURIComponent(password) }),
   };
 }
 

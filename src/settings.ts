@@ -10,7 +10,11 @@ export class SettingsError extends Error {
   override readonly name = "SettingsError";
 }
 
-const port = z.coerce.number().int().min(0).max(65_535);
+const port = z
+  .string()
+  .regex(/^\d{1,5}$/, "expects a port number from 0 to 65535")
+  .transform(Number)
+  .refine((number) => number <= 65_535, "expects a port number from 0 to 65535");
 const boolean = z
   .enum(["true", "false", "1", "0", ""])
   .transform((value) => value === "true" || value === "1" || value === "");
@@ -36,6 +40,8 @@ interface Option<T> {
   /** What stands for the value in the help; a flag without one takes no value. */
   value?: string;
   help: string;
+  /** Whether it may hold a credential, which must not be repeated in a message. */
+  secret?: true;
   schema: z.ZodType<T, string | undefined>;
 }
 
@@ -47,7 +53,7 @@ const table = {
     env: "PORT",
     value: "number",
     help: "port of the gateway; 0 takes a free one (default: 9123)",
-    schema: port.default(9123) as z.ZodType<number, string | undefined>,
+    schema: port.default(9123),
   }),
   host: option({
     flag: "host",
@@ -88,7 +94,7 @@ const table = {
     env: "JETBUCKET_NATS_PORT",
     value: "number",
     help: "port of the embedded NATS server; another free one when it is taken (default: 4222)",
-    schema: port.default(4222) as z.ZodType<number, string | undefined>,
+    schema: port.default(4222),
   }),
   sync: option({
     flag: "sync",
@@ -105,6 +111,7 @@ const table = {
     env: "NATS_URL",
     value: "addresses",
     help: "connect to this server or cluster instead of running one; several are separated by commas",
+    secret: true,
     schema: list.pipe(z.array(natsServer)).optional(),
   }),
   natsUser: option({
@@ -119,6 +126,7 @@ const table = {
     env: "NATS_PASSWORD",
     value: "password",
     help: "its password; better in the environment than on a command line",
+    secret: true,
     schema: z.string().optional(),
   }),
   natsToken: option({
@@ -126,6 +134,7 @@ const table = {
     env: "NATS_TOKEN",
     value: "token",
     help: "token instead of user and password",
+    secret: true,
     schema: z.string().optional(),
   }),
   natsCreds: option({
@@ -176,17 +185,16 @@ export function readSettings(
 ): Settings {
   const flags = readFlags(args);
   const settings: Record<string, unknown> = {};
-  for (const [name, { flag, env: variable, schema, value }] of Object.entries(table)) {
+  for (const [name, each] of Object.entries<Option<unknown>>(table)) {
+    const { flag, env: variable, schema, secret } = each;
     const given = flags[flag];
     const fromEnv = env[variable] === "" ? undefined : env[variable];
     const source = given === undefined ? variable : `--${flag}`;
     const result = schema.safeParse(given ?? fromEnv);
     if (!result.success) {
-      const shown = JSON.stringify(given ?? fromEnv);
       const problem = result.error.issues[0]?.message ?? "is not allowed";
-      throw new SettingsError(
-        `${source}: ${problem}${value === "password" || value === "token" ? "" : ` (got ${shown})`}`,
-      );
+      const got = secret === true ? "" : ` (got ${JSON.stringify(given ?? fromEnv)})`;
+      throw new SettingsError(`${source}: ${problem}${got}`);
     }
     settings[name] = result.data;
   }

@@ -1,0 +1,36 @@
+import type { Change, WatchCallbacks, Watcher } from "./watch.ts";
+
+/**
+ * The changes of a watch as an iterable. It starts the watch when the first change is asked for, keeps those that nobody
+ * has asked for yet, and stops the watch when the loop is left.
+ */
+export async function* changesOf<T>(
+  start: (callbacks: WatchCallbacks<T>) => Watcher,
+): AsyncGenerator<Change<T>, void, undefined> {
+  let waiting: Change<T>[] = [];
+  let wake = (): void => undefined;
+  const watcher = start({
+    onUpdate(change) {
+      waiting.push(change);
+      wake();
+    },
+  });
+  const end = watcher.closed.then((info) => {
+    wake();
+    return info;
+  });
+  try {
+    for (;;) {
+      const batch = waiting;
+      waiting = [];
+      yield* batch;
+      if (waiting.length > 0) continue;
+      if (watcher.state === "closed") break;
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  } finally {
+    watcher.stop();
+  }
+  const { error } = await end;
+  if (error !== undefined) throw error;
+}

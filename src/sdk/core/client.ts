@@ -1,0 +1,66 @@
+import type { Connection } from "./bucket.ts";
+import { errorOf } from "./errors.ts";
+import { KvClient } from "./kv.ts";
+import { baseUrlOf, DEFAULT_TIMEOUT_MS, type ClientOptions } from "./options.ts";
+import type { SocketFactory } from "./socket.ts";
+import { Transport } from "./transport.ts";
+
+/** What differs between the places where the SDK runs. */
+export interface Platform {
+  openSocket: SocketFactory;
+  /** Where the server is when nobody says. */
+  serverUrl(): string;
+  /** The key to use when nobody gives one. */
+  apiKey(): string | undefined;
+}
+
+/** A server, and who we are to it. */
+export class Client {
+  readonly #kv: KvClient;
+
+  constructor(platform: Platform, options: ClientOptions) {
+    const baseUrl = baseUrlOf(options.serverUrl ?? platform.serverUrl());
+    const token = tokenSource(platform, options);
+    const connection: Connection = {
+      transport: new Transport({
+        baseUrl,
+        token,
+        timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+        // Looked up per call, and not as a method: browsers insist on the global object as `this`.
+        fetch: options.fetch ?? ((input, init) => fetch(input, init)),
+      }),
+      openSocket: platform.openSocket,
+      socketUrl: baseUrl.replace(/^http/, "ws"),
+      token,
+    };
+    this.#kv = new KvClient(connection);
+  }
+
+  /**
+   * The key-value buckets of the server.
+   *
+   * @example
+   * const buckets = await client.kv().listBuckets();
+   */
+  kv(): KvClient {
+    return this.#kv;
+  }
+}
+
+function tokenSource(
+  platform: Platform,
+  { apiKey, getToken }: ClientOptions,
+): () => Promise<string | undefined> {
+  if (getToken === undefined) {
+    const key = apiKey ?? platform.apiKey();
+    return () => Promise.resolve(key);
+  }
+  if (apiKey !== undefined) throw new TypeError("give either apiKey or getToken, not both");
+  return async () => {
+    try {
+      return await getToken();
+    } catch (thrown) {
+      throw errorOf(thrown, "unauthenticated", "getToken failed");
+    }
+  };
+}

@@ -1,0 +1,27 @@
+import type { JetbucketError } from "./errors.ts";
+
+/** What a watch needs of a WebSocket; the entries bring one for their platform. */
+export interface Socket {
+  /** Says goodbye. Handlers may still be called; nobody listens any more. */
+  close(): void;
+}
+
+export interface SocketRequest {
+  /** Begins with `ws:` or `wss:`. */
+  url: string;
+  token: string | undefined;
+}
+
+export interface SocketHandlers {
+  onOpen(): void;
+  onMessage(text: string): void;
+  /** The connection is gone, or never came to be; called once, and last. */
+  onClose(code: number, reason: string): void;
+  /** Instead of `onClose`, where the platform shows how the server refused the connection. */
+  onRefused(error: JetbucketError): void;
+}
+
+export type SocketFactory = (request: SocketRequest, handlers: SocketHandlers) => Socket;
+
+/** Close code of a connection that ended without a goodbye. */
+export const ABNORMAL_CLOSE = 1006;

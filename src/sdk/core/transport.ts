@@ -1,0 +1,111 @@
+import { backoffDelay } from "./backoff.ts";
+import { CallScope } from "./call-scope.ts";
+import { errorOf, errorOfAnswer, JetbucketError } from "./errors.ts";
+import type { CallOptions } from "./options.ts";
+import type { ValueBody } from "./values.ts";
+
+/** A request to the API. */
+export interface ApiRequest {
+  method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** Path and query under the base address. */
+  path: string;
+  headers?: Record<string, string>;
+  body?: ValueBody;
+}
+
+export interface TransportOptions {
+  /** Without a slash at its end. */
+  baseUrl: string;
+  /** Asked before every attempt. */
+  token: () => Promise<string | undefined>;
+  /** Default of every call. */
+  timeoutMs: number;
+  fetch: typeof fetch;
+}
+
+const RETRIES = 2;
+const retryBackoff = { base: 200, cap: 2000 };
+
+/**
+ * Sends requests and understands answers.
+ *
+ * A read that the server refuses as retryable is tried up to twice more within its timeout. A write is never repeated:
+ * whether the first attempt was stored is for the caller to find out.
+ */
+export class Transport {
+  readonly #options: TransportOptions;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The JSON of an answer, undefined for one without content.
+   *
+   * @throws JetbucketError
+   */
+  async send(request: ApiRequest, call: CallOptions = {}): Promise<unknown> {
+    const scope = new CallScope({
+      signal: call.signal,
+      timeoutMs: call.timeoutMs ?? this.#options.timeoutMs,
+    });
+    try {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          return await this.#attempt(request, scope);
+        } catch (thrown) {
+          if (attempt > RETRIES || request.method !== "GET" || !refusedForNow(thrown)) throw thrown;
+          const jitter = backoffDelay(attempt, Math.random(), retryBackoff);
+          const delay = Math.max(jitter, (thrown.retryAfter ?? 0) * 1000);
+          if (delay >= scope.remaining) throw thrown;
+          await scope.sleep(delay);
+        }
+      }
+    } finally {
+      scope.end();
+    }
+  }
+
+  async #attempt({ method, path, headers, body }: ApiRequest, scope: CallScope): Promise<unknown> {
+    const { baseUrl, token, fetch } = this.#options;
+    let response: Response;
+    let text: string;
+    try {
+      const bearer = await scope.race(token());
+      response = await fetch(baseUrl + path, {
+        method,
+        headers: {
+          ...headers,
+          ...(body === undefined ? {} : { "content-type": body.contentType }),
+          ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
+        },
+        body: body?.body ?? null,
+        // Entries carry an ETag; a browser's cache must not answer in the server's place.
+        cache: "no-store",
+        signal: scope.signal,
+      });
+      text = await response.text();
+    } catch (thrown) {
+      if (scope.signal.aborted) throw scope.signal.reason as JetbucketError;
+      throw errorOf(thrown, "network", `cannot reach ${baseUrl}`);
+    }
+    const { status } = response;
+    if (!response.ok) {
+      const retryAfter = response.headers.get("retry-after");
+      throw errorOfAnswer({ status, body: text, retryAfter });
+    }
+    if (status === 204) return undefined;
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      throw new JetbucketError("bad_response", `${baseUrl} does not answer as jetbucket does`, {
+        status,
+        cause,
+      });
+    }
+  }
+}
+
+function refusedForNow(thrown: unknown): thrown is JetbucketError {
+  return thrown instanceof JetbucketError && thrown.retryable && thrown.status !== undefined;
+}

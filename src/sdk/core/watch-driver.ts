@@ -1,0 +1,241 @@
+import type { Include, ReadyFrame } from "../../protocol/messages.ts";
+import { backoffDelay } from "./backoff.ts";
+import { revisionOf } from "./entry.ts";
+import { errorOf, JetbucketError } from "./errors.ts";
+import type { Socket, SocketFactory, SocketHandlers } from "./socket.ts";
+import { parseFrames } from "./watch-frames.ts";
+import { WatchLedger } from "./watch-ledger.ts";
+import {
+  initialState,
+  transition,
+  type CloseInfo,
+  type WatchEffect,
+  type WatchEvent,
+  type WatchStateName,
+} from "./watch-machine.ts";
+import type { Change, Watcher, WatchCallbacks, WatchOptions } from "./watch.ts";
+
+/** What a watch needs of its client and its platform. */
+export interface WatchContext {
+  bucket: string;
+  /** The address of the watch. */
+  url: (include: Include) => string;
+  token: () => Promise<string | undefined>;
+  openSocket: SocketFactory;
+  /** A plain request for the bucket, to learn why no connection comes to be. */
+  probe: () => Promise<unknown>;
+}
+
+/** What of the world a watch touches beside sockets; replaced in tests. */
+export interface WatchWorld {
+  setTimer(callback: () => void, ms: number): () => void;
+  random(): number;
+  now(): Date;
+}
+
+const realWorld: WatchWorld = {
+  setTimer(callback, ms) {
+    const timer = setTimeout(callback, ms);
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+  now: () => new Date(),
+};
+
+const OPEN_TIMEOUT_MS = 10_000;
+const reconnectBackoff = { base: 250, cap: 15_000 };
+/** Spreads the clients of a draining gateway a little. */
+const HANDOVER_JITTER_MS = 100;
+
+/** Carries out what the machine decides. */
+export class WatchDriver<T> implements Watcher {
+  readonly closed: Promise<CloseInfo>;
+  readonly #context: WatchContext;
+  readonly #callbacks: WatchCallbacks<T>;
+  readonly #include: Include;
+  readonly #signal: AbortSignal | undefined;
+  readonly #world: WatchWorld;
+  readonly #ledger: WatchLedger;
+  #machine = initialState;
+  #cancelTimer: (() => void) | undefined;
+  #socket: Socket | undefined;
+  /** Names the current connection; handlers of earlier ones are not listened to. */
+  #connection = 0;
+  #resolveClosed!: (info: CloseInfo) => void;
+
+  constructor(
+    context: WatchContext,
+    callbacks: WatchCallbacks<T>,
+    { include = "snapshot", signal }: WatchOptions,
+    world = realWorld,
+  ) {
+    this.#context = context;
+    this.#callbacks = callbacks;
+    this.#include = include;
+    this.#signal = signal;
+    this.#world = world;
+    this.#ledger = new WatchLedger(include);
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    signal?.addEventListener("abort", this.stop);
+    // Callbacks may use the watcher, so none is called before the caller has it.
+    if (signal?.aborted === true) queueMicrotask(this.stop);
+    else void this.#connect(include);
+  }
+
+  get state(): WatchStateName {
+    return this.#machine.name;
+  }
+
+  readonly stop = (): void => this.#dispatch({ type: "stopped" });
+
+  #dispatch(event: WatchEvent): void {
+    const before = this.#machine;
+    const [after, effects] = transition(before, event);
+    this.#machine = after;
+    if (before.name !== after.name) this.#call("onStateChange", after.name);
+    for (const effect of effects) {
+      // A callback has stopped the watch: the rest is void.
+      if (this.#machine !== after) return;
+      this.#perform(effect);
+    }
+  }
+
+  #perform(effect: WatchEffect): void {
+    switch (effect.type) {
+      case "connect":
+        void this.#connect(
+          effect.resumes && this.#include === "updates" ? "snapshot" : this.#include,
+        );
+        return;
+      case "disconnect":
+        this.#disconnect();
+        return;
+      case "wait":
+        this.#setTimer(this.#delay(effect.attempt), { type: "retry" });
+        return;
+      case "begin":
+        this.#setTimer(undefined);
+        this.#ledger.begin();
+        return;
+      case "deliver":
+        if (this.#ledger.take(effect.frame)) {
+          this.#tell({ ...revisionOf<T>(effect.frame), bucket: this.#context.bucket });
+        }
+        return;
+      case "complete":
+        this.#complete(effect.frame);
+        return;
+      case "diagnose":
+        void this.#diagnose();
+        return;
+      case "report":
+        this.#call("onError", effect.error);
+        return;
+      case "finish":
+        this.#signal?.removeEventListener("abort", this.stop);
+        this.#call("onClose", effect.info);
+        this.#resolveClosed(effect.info);
+        return;
+    }
+  }
+
+  async #connect(include: Include): Promise<void> {
+    const { bucket, url, token, openSocket } = this.#context;
+    const connection = ++this.#connection;
+    const dispatch = (event: WatchEvent) => {
+      if (connection === this.#connection) this.#dispatch(event);
+    };
+    this.#setTimer(OPEN_TIMEOUT_MS, { type: "timed-out" });
+    const handlers: SocketHandlers = {
+      onOpen: () => dispatch({ type: "opened" }),
+      onMessage: (text) => {
+        for (const frame of parseFrames(text)) dispatch({ type: "frame", frame });
+      },
+      onClose: (code, reason) => dispatch({ type: "lost", code, reason }),
+      onRefused: (error) => dispatch({ type: "refused", error }),
+    };
+    try {
+      const bearer = await token();
+      // Stopped or given up while the token was on its way.
+      if (connection !== this.#connection) return;
+      this.#socket = openSocket({ url: url(include), token: bearer }, handlers);
+    } catch (thrown) {
+      const error = errorOf(thrown, "network", `cannot watch bucket "${bucket}"`);
+      dispatch({ type: "refused", error });
+    }
+  }
+
+  #disconnect(): void {
+    this.#connection++;
+    this.#setTimer(undefined);
+    this.#socket?.close();
+    this.#socket = undefined;
+  }
+
+  /** Everything is told: the ledger knows what went unseen. */
+  #complete({ position, count }: ReadyFrame): void {
+    const createdAt = this.#world.now().toISOString();
+    for (const { key, revision } of this.#ledger.complete(position)) {
+      this.#tell({
+        bucket: this.#context.bucket,
+        key,
+        revision,
+        createdAt,
+        operation: "delete",
+        reason: "delete",
+        inferred: true,
+      });
+    }
+    this.#call("onReady", { position, count });
+  }
+
+  async #diagnose(): Promise<void> {
+    let error: JetbucketError | undefined;
+    try {
+      await this.#context.probe();
+    } catch (thrown) {
+      error = errorOf(thrown, "network", "the server cannot be asked");
+    }
+    this.#dispatch({ type: "diagnosed", error });
+  }
+
+  #delay(attempt: number): number {
+    const random = this.#world.random();
+    return attempt === 0
+      ? random * HANDOVER_JITTER_MS
+      : backoffDelay(attempt, random, reconnectBackoff);
+  }
+
+  /** There is one thing to wait for at a time. */
+  #setTimer(ms: number | undefined, event?: WatchEvent): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer =
+      ms === undefined || event === undefined
+        ? undefined
+        : this.#world.setTimer(() => this.#dispatch(event), ms);
+  }
+
+  #tell(change: Change<T>): void {
+    if (this.#machine.name !== "closed") this.#call("onUpdate", change);
+  }
+
+  #call<K extends keyof WatchCallbacks<T>>(
+    name: K,
+    ...args: Parameters<NonNullable<WatchCallbacks<T>[K]>>
+  ): void {
+    try {
+      (this.#callbacks[name] as ((...args: unknown[]) => void) | undefined)?.(...args);
+    } catch (thrown) {
+      if (name === "onError" || this.#callbacks.onError === undefined) {
+        queueMicrotask(() => {
+          throw thrown;
+        });
+        return;
+      }
+      this.#call(
+        "onError",
+        new JetbucketError("callback_failed", `${name} threw`, { cause: thrown }),
+      );
+    }
+  }
+}

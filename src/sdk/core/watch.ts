@@ -1,0 +1,65 @@
+import type { Include } from "../../protocol/messages.ts";
+import type { Revision } from "./entry.ts";
+import type { JetbucketError } from "./errors.ts";
+import type { CloseInfo, WatchStateName } from "./watch-machine.ts";
+
+/** A change of a key, as a watch tells it. */
+export type Change<T = unknown> = Revision<T> & {
+  bucket: string;
+  /**
+   * Set on a delete that the watch concluded after a gap, because the key was there before it and not after it. Its
+   * `revision` is then the newest one of the bucket (the key went at it or before), and its `createdAt` the time at which
+   * the watch noticed.
+   */
+  inferred?: true;
+};
+
+/** That a watch is up to date. */
+export interface ReadyInfo {
+  /** Where in the bucket's life the watch stands; opaque. */
+  position: string;
+  /** Entries that the server sent since the connection began. */
+  count: number;
+}
+
+/**
+ * What a watch calls. A callback that throws does not end the watch: what it threw goes to `onError` as the cause of a
+ * `callback_failed`; without `onError`, or when that one throws, it is thrown again as an uncaught exception.
+ */
+export interface WatchCallbacks<T = unknown> {
+  /** A key has a new value, or lost it. In the order of the writes, each write once. */
+  onUpdate(change: Change<T>): void;
+  /** The watch is up to date: everything that was stored was told. Again after every gap. */
+  onReady?: ((info: ReadyInfo) => void) | undefined;
+  /**
+   * Something needs attention. The watch goes on by itself unless `onClose` follows: an outage is reported when three
+   * connections in a row have failed, and then now and again.
+   */
+  onError?: ((error: JetbucketError) => void) | undefined;
+  /** The watch has ended, once: by `stop()`, by its signal, or because the server refuses it for good. */
+  onClose?: ((info: CloseInfo) => void) | undefined;
+  /** The watch does something else now; for a light in a corner of the screen. */
+  onStateChange?: ((state: WatchStateName) => void) | undefined;
+}
+
+export interface WatchOptions {
+  /** Only these keys; wildcards as in listings: `user.*`, `user.>`. Default: every key. */
+  key?: string | readonly string[] | undefined;
+  /**
+   * `snapshot`: the current value of every key, then changes. `updates`: changes only. `history`: every revision that is
+   * stored, then changes. Default `snapshot`.
+   */
+  include?: Include | undefined;
+  /** Ends the watch, as `stop()` does. */
+  signal?: AbortSignal | undefined;
+}
+
+/** A running watch. */
+export interface Watcher {
+  /** Ends the watch: no more changes are told, `onClose` is called. May be called again. */
+  stop(): void;
+  /** What the watch is doing now. */
+  readonly state: WatchStateName;
+  /** Resolves when the watch has ended; never rejects. */
+  readonly closed: Promise<CloseInfo>;
+}
