@@ -196,12 +196,17 @@ export class Bucket {
     }
   }
 
-  /** All stored revisions of a key, oldest first, tombstones included. Empty when there never was one. */
+  /**
+   * All stored revisions of a key, oldest first, tombstones included.
+   *
+   * @throws KvError `key_not_found` when there is none
+   */
   async history(key: string): Promise<Entry[]> {
     const entries: Entry[] = [];
     for await (const batch of this.read([keyPattern(key)], "all")) {
       for (const { entry } of batch) entries.push(entry);
     }
+    if (entries.length === 0) throw keyNotFound(key, undefined);
     return entries;
   }
 
