@@ -4,6 +4,8 @@ import { KvError } from "../protocol/errors.ts";
 import { encodeKey, everyKey, keyPattern, type KeyPattern } from "../protocol/keys.ts";
 import { limits } from "../protocol/limits.ts";
 import type { Value } from "../protocol/values.ts";
+import { capabilitiesOf } from "./capabilities.ts";
+import { PointReads } from "./point-reads.ts";
 import { maxValueSizeOf } from "./bucket-settings.ts";
 import { bucketNotFound, isWrongRevision, kvErrorOf } from "./errors.ts";
 import {
@@ -61,6 +63,7 @@ export class Bucket {
   readonly #js: JetStream;
   readonly #prefix: string;
   readonly #directGet: string | undefined;
+  readonly #pointReads: PointReads;
   readonly #maxValueSize: number | undefined;
 
   constructor(js: JetStream, name: string, info: StreamInfo) {
@@ -69,6 +72,8 @@ export class Bucket {
     this.stream = info.config.name;
     this.epoch = info.created;
     this.#prefix = `$KV.${this.stream.slice("KV_".length)}.`;
+    const can = capabilitiesOf(js.connection.serverVersion);
+    this.#pointReads = new PointReads(js.connection, this.stream, this.#prefix, can.batchGet);
     this.#directGet =
       info.config.allow_direct === true ? `$JS.API.DIRECT.GET.${this.stream}` : undefined;
     this.#maxValueSize = maxValueSizeOf(info.config);
@@ -276,7 +281,12 @@ export class Bucket {
   /** The last message of a key, tombstones included, from whichever server answers fastest. */
   async #latest(key: string): Promise<Entry | undefined> {
     if (this.#directGet === undefined) return this.#leaderLatest(key);
-    return this.#direct(`${this.#directGet}.${this.#prefix}${encodeKey(key)}`, "");
+    try {
+      return await this.#pointReads.get(encodeKey(key));
+    } catch (error) {
+      if (error instanceof NoRespondersError) throw await this.#absence(error);
+      throw error;
+    }
   }
 
   async #atSequence(sequence: number): Promise<Entry | undefined> {

@@ -3,6 +3,8 @@ export interface Capabilities {
   version: string;
   /** Time to live of single messages, and markers for expired keys: 2.11. */
   messageTtl: boolean;
+  /** Reading the last messages of several subjects in one request: 2.11. */
+  batchGet: boolean;
   /** Atomic batches: 2.12. */
   atomicBatch: boolean;
 }
@@ -11,6 +13,7 @@ export function capabilitiesOf(version: string): Capabilities {
   return {
     version,
     messageTtl: isAtLeast(version, 2, 11),
+    batchGet: isAtLeast(version, 2, 11),
     atomicBatch: isAtLeast(version, 2, 12),
   };
 }

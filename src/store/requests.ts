@@ -8,7 +8,8 @@ export class NoRespondersError extends Error {
 }
 
 interface Pending {
-  resolve: (message: Msg) => void;
+  /** Takes a reply; says whether it was the last one. */
+  onReply: (message: Msg) => boolean;
   reject: (error: Error) => void;
   deadline: number;
 }
@@ -34,6 +35,8 @@ export class Requests {
   readonly #inbox = `${createInbox()}.`;
   readonly #pending = new Map<string, Pending>();
   #outgoing: Outgoing[] = [];
+  #callbacks: (() => void)[] = [];
+  #flushing = false;
   #next = 0;
   #sweeper: NodeJS.Timeout | undefined;
 
@@ -59,18 +62,40 @@ export class Requests {
     headers?: MsgHdrs,
     timeout = DEFAULT_TIMEOUT,
   ): Promise<Msg> {
-    if (!this.#isUp()) return Promise.reject(unavailable("NATS is not reachable"));
     return new Promise((resolve, reject) => {
-      const token = (this.#next++).toString(36);
-      this.#pending.set(token, { resolve, reject, deadline: Date.now() + timeout });
-      this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL);
-      const reply = this.#inbox + token;
-      this.#send({
+      const onReply = (message: Msg): boolean => {
+        resolve(message);
+        return true;
+      };
+      this.#start({ onReply, reject, deadline: Date.now() + timeout }, subject, payload, headers);
+    });
+  }
+
+  /**
+   * Sends a request that several messages answer.
+   *
+   * @param onReply called with each of them; returns true for the last one, with which the promise resolves
+   * @throws as {@link request}
+   */
+  requestMany(subject: string, payload: string, onReply: (message: Msg) => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const untilLast = (message: Msg): boolean => {
+        const isLast = onReply(message);
+        if (isLast) resolve();
+        return isLast;
+      };
+      this.#start(
+        { onReply: untilLast, reject, deadline: Date.now() + DEFAULT_TIMEOUT },
         subject,
         payload,
-        options: headers === undefined ? { reply } : { reply, headers },
-      });
+      );
     });
+  }
+
+  /** Calls back at the end of this turn of the event loop, right before its requests leave. */
+  beforeFlush(callback: () => void): void {
+    this.#schedule();
+    this.#callbacks.push(callback);
   }
 
   /** Fails every request that waits: the connection went away. */
@@ -81,13 +106,40 @@ export class Requests {
     for (const { reject } of waiting) reject(unavailable("the connection to NATS was lost"));
   }
 
-  #send(outgoing: Outgoing): void {
+  #start(pending: Pending, subject: string, payload: Uint8Array | string, headers?: MsgHdrs): void {
+    if (!this.#isUp()) {
+      pending.reject(unavailable("NATS is not reachable"));
+      return;
+    }
+    const token = (this.#next++).toString(36);
+    this.#pending.set(token, pending);
+    this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL);
+    const reply = this.#inbox + token;
+    this.#schedule();
+    this.#outgoing.push({
+      subject,
+      payload,
+      options: headers === undefined ? { reply } : { reply, headers },
+    });
+  }
+
+  #schedule(): void {
     // The client writes once per microtask checkpoint, which is once per incoming request; once per turn of the
     // event loop joins all that arrived together.
-    if (this.#outgoing.push(outgoing) === 1) setImmediate(() => this.#flush());
+    if (this.#flushing || this.#outgoing.length > 0 || this.#callbacks.length > 0) return;
+    setImmediate(() => this.#flush());
   }
 
   #flush(): void {
+    const callbacks = this.#callbacks;
+    this.#callbacks = [];
+    this.#flushing = true;
+    for (const callback of callbacks) callback();
+    this.#flushing = false;
+    this.#write();
+  }
+
+  #write(): void {
     const batch = this.#outgoing;
     this.#outgoing = [];
     for (const { subject, payload, options } of batch) {
@@ -105,12 +157,14 @@ export class Requests {
 
   #onReply(error: Error | null, message: Msg): void {
     if (error !== null) return;
-    const pending = this.#take(message.subject.slice(this.#inbox.length));
+    const token = message.subject.slice(this.#inbox.length);
+    const pending = this.#pending.get(token);
     if (pending === undefined) return;
     if (message.data.length === 0 && message.headers?.code === 503) {
+      this.#pending.delete(token);
       pending.reject(new NoRespondersError("nobody answers"));
-    } else {
-      pending.resolve(message);
+    } else if (pending.onReply(message)) {
+      this.#pending.delete(token);
     }
   }
 
