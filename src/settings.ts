@@ -112,7 +112,7 @@ const table = {
     value: "addresses",
     help: "connect to this server or cluster instead of running one; several are separated by commas",
     secret: true,
-    schema: list.pipe(z.array(natsServer)).optional(),
+    schema: list.pipe(z.array(natsServer).min(1, "names no server")).optional(),
   }),
   natsUser: option({
     flag: "nats-user",

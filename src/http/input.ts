@@ -11,8 +11,20 @@ export function rawSegments(c: Context): string[] {
   return url.slice(start, query === -1 ? undefined : query).split("/");
 }
 
+/** Which error a part of an address that cannot be decoded is. */
+export type AddressCode =
+  "invalid_key" | "invalid_bucket_name" | "invalid_filter" | "invalid_request";
+
+/**
+ * Percent-encodes what a client has sent raw: node:http reads the bytes of an address as Latin-1, and UTF-8 in it, as
+ * curl sends it, would become another key.
+ */
+export function withoutRawBytes(url: string): string {
+  return url.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16)}`);
+}
+
 /** Decodes a part of a path once. @throws KvError of the given code */
-export function decodePart(part: string, code: "invalid_key" | "invalid_bucket_name"): string {
+export function decodePart(part: string, code: AddressCode): string {
   if (!part.includes("%")) return part;
   try {
     return decodeURIComponent(part);
@@ -21,6 +33,30 @@ export function decodePart(part: string, code: "invalid_key" | "invalid_bucket_n
       cause,
     });
   }
+}
+
+/**
+ * All values of a query's parameter. Unlike the platform's own parser it refuses what is not valid percent-encoding of
+ * UTF-8: replaced by something else it would name another key.
+ *
+ * @param query what follows the question mark
+ * @throws KvError of the given code
+ */
+export function queryTexts(query: string, name: string, code: AddressCode): string[] {
+  const found: string[] = [];
+  for (const pair of query.split("&")) {
+    const end = pair.indexOf("=");
+    if ((end === -1 ? pair : pair.slice(0, end)) !== name) continue;
+    found.push(end === -1 ? "" : decodePart(pair.slice(end + 1).replaceAll("+", " "), code));
+  }
+  return found;
+}
+
+/** A text of the query. @throws KvError of the given code */
+export function text(c: Context, name: string, code: AddressCode): string | undefined {
+  const { url } = c.req;
+  const start = url.indexOf("?");
+  return start === -1 ? undefined : queryTexts(url.slice(start + 1), name, code)[0];
 }
 
 /** A flag of the query: `?purge`, `?purge=true`, `?purge=false`. @throws KvError `invalid_request` */

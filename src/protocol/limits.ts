@@ -12,6 +12,10 @@ export const limits = {
   history: 64,
   /** Page size of a listing. */
   page: 10_000,
+  /** Largest `max_value_size`: JetStream keeps a message's size, headers included, in 31 bits. */
+  maxValueSize: 2 ** 31 - 1 - 4096,
+  /** Length of a value's media type, in characters. */
+  contentType: 255,
   /** Length of a bucket's description, in characters. */
   description: 1024,
   /** Body of a request that is not a value. */
@@ -25,5 +29,5 @@ export const limits = {
   valueHeaders: 4096,
   /** Shortest and longest time to live. */
   ttlMin: 1_000,
-  ttlMax: 366 * 24 * 60 * 60 * 1_000,
+  ttlMax: 365 * 24 * 60 * 60 * 1_000,
 } as const;

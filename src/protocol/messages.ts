@@ -12,6 +12,7 @@ const seconds = z
   .int()
   .min(0)
   .max((limits.ttlMax / 1000) * 100);
+const valueSize = z.int().min(0).max(limits.maxValueSize);
 const bytes = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 const history = z.int().min(1).max(limits.history);
 const replicas = z.int().min(1).max(5);
@@ -20,7 +21,7 @@ const replicas = z.int().min(1).max(5);
 const mutableSettings = {
   description: description.optional(),
   ttl_seconds: seconds.optional(),
-  max_value_size: bytes.optional(),
+  max_value_size: valueSize.optional(),
   max_bytes: bytes.optional(),
   history: history.optional(),
   replicas: replicas.optional(),

@@ -1,5 +1,6 @@
 import type { Encoding, ValueType } from "./entry.ts";
 import { KvError } from "./errors.ts";
+import { limits } from "./limits.ts";
 
 /** A value as a writer hands it over: its bytes and what they are. */
 export interface Value {
@@ -31,7 +32,8 @@ function essence(mediaType: string): string {
  * Turns a request body into a value, by its content type: `application/json` must parse and is kept as sent,
  * `text/*` is text, anything else or nothing is bytes.
  *
- * @throws KvError `invalid_json` when a JSON body does not parse
+ * @throws KvError `invalid_json` when a JSON body does not parse, `unsupported_media_type` when the content type is
+ * too long to be kept beside the value
  */
 export function valueFromBody(bytes: Uint8Array, contentType: string | undefined): Value {
   const type = contentType === undefined ? "" : essence(contentType);
@@ -49,6 +51,12 @@ export function valueFromBody(bytes: Uint8Array, contentType: string | undefined
     }
     return { bytes, type: "json" };
   }
+  if (contentType !== undefined && contentType.length > limits.contentType) {
+    throw new KvError(
+      "unsupported_media_type",
+      `a content type has at most ${limits.contentType} characters`,
+    );
+  }
   if (type.startsWith("text/")) {
     return {
       bytes,
@@ -65,13 +73,16 @@ export function valueFromBody(bytes: Uint8Array, contentType: string | undefined
   };
 }
 
+/** A media type that may stand in an HTTP header: another NATS client could have stored anything. */
+const printable = /^[\x20-\x7e]+$/;
+
 /** The media type under which a stored value is served as it is. */
 export function mediaTypeOf(
   type: ValueType | undefined,
   contentType: string | undefined,
   bytes: Uint8Array,
 ): string {
-  if (contentType !== undefined) return contentType;
+  if (contentType !== undefined && printable.test(contentType)) return contentType;
   switch (type) {
     case "json":
       return "application/json";

@@ -12,7 +12,7 @@ import type { Bucket } from "../store/bucket.ts";
 import type { Change, Feed, FeedEnd, FeedListener } from "../store/feed.ts";
 import { FilterIndex } from "./filters.ts";
 import { readyFrame, staleFrame, updateFrame, type Frame } from "./frames.ts";
-import { encodePosition } from "./position.ts";
+import { encodePosition } from "../protocol/position.ts";
 import { Recent } from "./recent.ts";
 import type { Watch } from "./watch.ts";
 

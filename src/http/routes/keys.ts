@@ -15,11 +15,14 @@ import {
   integer,
   isNotModified,
   rawSegments,
+  text,
   wantsRaw,
   writeCondition,
 } from "../input.ts";
 import { resource } from "../resource.ts";
 
+/** The rest of a path: slashes and line breaks, which a dot would not match, can be part of a key. */
+const KEY = ":key{[\\s\\S]*}";
 const JSON_TYPE = { "Content-Type": "application/json" };
 
 /**
@@ -42,7 +45,7 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
     const key =
       segments.length > depth + 2
         ? decodePart(segments.slice(depth + 2).join("/"), "invalid_key")
-        : (c.req.query("key") ?? "");
+        : (text(c, "key", "invalid_key") ?? "");
     assertKey(key);
     return key;
   };
@@ -91,14 +94,14 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       return c.body(null, 204);
     },
   };
-  resource(app, `${base}/:bucket/keys/:key{.+}`, entry);
+  resource(app, `${base}/:bucket/keys/${KEY}`, entry);
   resource(app, `${base}/:bucket/entry`, entry);
 
   resource(app, `${base}/:bucket/keys`, {
     GET: async (c) => {
-      const filter = c.req.query("filter");
-      const prefix = c.req.query("prefix");
-      const cursor = decodeCursor(c.req.query("cursor"));
+      const filter = text(c, "filter", "invalid_filter");
+      const prefix = text(c, "prefix", "invalid_request");
+      const cursor = decodeCursor(text(c, "cursor", "invalid_request"));
       const limit = integer(c, "limit", 1, limits.page);
       const pattern = filter === undefined ? undefined : parsePattern(filter);
       let keys = await (await openBucket(c)).keys(pattern);
@@ -122,7 +125,7 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       );
     },
   };
-  resource(app, `${base}/:bucket/history/:key{.+}`, history);
+  resource(app, `${base}/:bucket/history/${KEY}`, history);
   resource(app, `${base}/:bucket/history`, history);
 }
 

@@ -13,7 +13,7 @@ import {
   type WatchEvent,
   type WatchStateName,
 } from "./watch-machine.ts";
-import type { Change, Watcher, WatchCallbacks, WatchOptions } from "./watch.ts";
+import type { Watcher, WatchCallbacks, WatchOptions } from "./watch.ts";
 
 /** What a watch needs of its client and its platform. */
 export interface WatchContext {
@@ -119,7 +119,10 @@ export class WatchDriver<T> implements Watcher {
         return;
       case "deliver":
         if (this.#ledger.take(effect.frame)) {
-          this.#tell({ ...revisionOf<T>(effect.frame), bucket: this.#context.bucket });
+          this.#tell("onUpdate", {
+            ...revisionOf<T>(effect.frame),
+            bucket: this.#context.bucket,
+          });
         }
         return;
       case "complete":
@@ -176,7 +179,7 @@ export class WatchDriver<T> implements Watcher {
   #complete({ position, count }: ReadyFrame): void {
     const createdAt = this.#world.now().toISOString();
     for (const { key, revision } of this.#ledger.complete(position)) {
-      this.#tell({
+      this.#tell("onUpdate", {
         bucket: this.#context.bucket,
         key,
         revision,
@@ -186,7 +189,7 @@ export class WatchDriver<T> implements Watcher {
         inferred: true,
       });
     }
-    this.#call("onReady", { position, count });
+    this.#tell("onReady", { position, count });
   }
 
   async #diagnose(): Promise<void> {
@@ -215,8 +218,12 @@ export class WatchDriver<T> implements Watcher {
         : this.#world.setTimer(() => this.#dispatch(event), ms);
   }
 
-  #tell(change: Change<T>): void {
-    if (this.#machine.name !== "closed") this.#call("onUpdate", change);
+  /** Tells news, unless an earlier callback has stopped the watch. */
+  #tell<K extends "onUpdate" | "onReady">(
+    name: K,
+    ...args: Parameters<NonNullable<WatchCallbacks<T>[K]>>
+  ): void {
+    if (this.#machine.name !== "closed") this.#call(name, ...args);
   }
 
   #call<K extends keyof WatchCallbacks<T>>(

@@ -1,3 +1,4 @@
+import { revisionOfPosition } from "../../protocol/position.ts";
 import type { Include, UpdateFrame } from "../../protocol/messages.ts";
 
 /** A write: its revision, and when it was stored. */
@@ -67,7 +68,7 @@ export class WatchLedger {
 
   /** Everything up to a position was sent. Returns the keys that went unseen. */
   complete(position: string): Gone[] {
-    const known = revisionIn(position);
+    const known = revisionOfPosition(position);
     const named = this.#named;
     this.#named = undefined;
     this.#catchingUp = false;
@@ -88,12 +89,4 @@ function covers(known: Mark | undefined, mark: Mark): boolean {
   return (
     known !== undefined && mark.revision <= known.revision && mark.createdAt <= known.createdAt
   );
-}
-
-/**
- * A position is epoch and revision, both in base 36. One of another form is a later server's; it counts as the beginning,
- * which makes the ledger repeat rather than hide.
- */
-function revisionIn(position: string): number {
-  return Number.parseInt(/^[0-9a-z]+-([0-9a-z]+)$/.exec(position)?.[1] ?? "0", 36);
 }
