@@ -5,8 +5,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Logger } from "pino";
 import { createApp } from "./http/app.ts";
+import { withoutRawBytes } from "./http/input.ts";
 import { originPolicy } from "./http/origins.ts";
 import { WatchServer } from "./http/watch.ts";
+import { limits } from "./protocol/limits.ts";
 import { findNatsServer } from "./nats/binary.ts";
 import { startNatsServer, type EmbeddedNatsServer } from "./nats/embedded.ts";
 import type { Settings } from "./settings.ts";
@@ -29,6 +31,8 @@ export interface GatewayServer {
   close(): Promise<void>;
 }
 
+/** Largest value with the embedded server, in bytes. */
+const MAX_VALUE = 1024 * 1024;
 /** How long requests under way may take once a shutdown has begun, in milliseconds. */
 const FINISH = 2_000;
 
@@ -71,7 +75,10 @@ async function serve(
   const app = createApp({ buckets, log, origins, state: { isOpen: () => isOpen } });
   const watches = new WatchServer({ hub, log, origins });
   const answer = getRequestListener(app.fetch);
-  const http = createHttpServer((request, response) => void answer(request, response));
+  const http = createHttpServer((request, response) => {
+    if (request.url !== undefined) request.url = withoutRawBytes(request.url);
+    void answer(request, response);
+  });
   watches.listen(http);
   try {
     await listen(http, settings.port, settings.host);
@@ -136,6 +143,7 @@ class EmbeddedNats {
         port,
         portFallback,
         syncInterval: settings.sync,
+        maxPayload: MAX_VALUE + limits.valueHeaders,
         onLog: (line) => log.debug({ nats: line }, "nats-server"),
       });
     const server = await start(settings.natsPort, true);

@@ -8,6 +8,7 @@ import { requestLog } from "./middleware/request-log.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { keyRoutes } from "./routes/keys.ts";
+import { updateRoutes } from "./routes/updates.ts";
 import { systemRoutes, type SystemState } from "./routes/system.ts";
 
 export interface AppDeps {
@@ -24,6 +25,7 @@ export function createApp({ buckets, log, origins, state }: AppDeps): Hono {
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
   keyRoutes(app, "/api/v1/kv/buckets", buckets);
+  updateRoutes(app, "/api/v1/kv/buckets", buckets);
   bucketRoutes(app, "/api/v1/kv/buckets", buckets);
   systemRoutes(app, buckets, state);
 

@@ -22,7 +22,7 @@ export async function readBody(c: Context, limit: number): Promise<Uint8Array> {
 }
 
 /** Reads a JSON body. @throws KvError `unsupported_media_type`, `invalid_json`, `value_too_large` */
-export async function readJson(c: Context): Promise<unknown> {
+export async function readJson(c: Context, limit: number = limits.jsonBody): Promise<unknown> {
   const type = c.req.header("Content-Type");
   if (type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new KvError(
@@ -30,7 +30,7 @@ export async function readJson(c: Context): Promise<unknown> {
       `send JSON with the content type application/json, not ${JSON.stringify(type)}`,
     );
   }
-  const text = utf8(await readBody(c, limits.jsonBody));
+  const text = utf8(await readBody(c, limit));
   try {
     if (text !== undefined && text !== "") return JSON.parse(text) as unknown;
   } catch (cause) {

@@ -8,9 +8,51 @@ export function entryJson(entry: Entry): string {
     const value = encode(entry.valueType, entry.value);
     json += `,"value":${value.json},"encoding":"${value.encoding}"`;
   }
-  json += `,"revision":${entry.revision},"created_at":"${entry.createdAt}","operation":"${entry.operation}"`;
+  return json + metadataJson(entry);
+}
+
+/** An entry without its value, with its size instead. */
+export function entryMetadataJson(entry: Entry): string {
+  return `{"key":${JSON.stringify(entry.key)},"size":${entry.size}${metadataJson(entry)}`;
+}
+
+function metadataJson(entry: Entry): string {
+  let json = `,"revision":${entry.revision},"created_at":"${entry.createdAt}","operation":"${entry.operation}"`;
   if (entry.reason !== undefined) json += `,"reason":"${entry.reason}"`;
+  if (entry.expiresAt !== undefined) json += `,"expires_at":${JSON.stringify(entry.expiresAt)}`;
+  if (entry.firstCreatedAt !== undefined)
+    json += `,"first_created_at":${JSON.stringify(entry.firstCreatedAt)}`;
   if (entry.contentType !== undefined)
     json += `,"content_type":${JSON.stringify(entry.contentType)}`;
+  if (entry.description !== undefined)
+    json += `,"description":${JSON.stringify(entry.description)}`;
+  if (entry.label !== undefined) json += `,"value_type":${JSON.stringify(entry.label)}`;
   return `${json}}`;
+}
+
+/** What is known of an entry beside its value, as response headers. */
+export function metadataHeaders(entry: Entry): Record<string, string> {
+  return {
+    "Last-Modified": new Date(entry.createdAt).toUTCString(),
+    "Jetbucket-Created-At": entry.createdAt,
+    "Jetbucket-Size": String(entry.size),
+    ...(entry.expiresAt === undefined
+      ? {}
+      : { "Jetbucket-Expires-At": headerText(entry.expiresAt) }),
+    ...(entry.firstCreatedAt === undefined
+      ? {}
+      : { "Jetbucket-First-Created-At": headerText(entry.firstCreatedAt) }),
+    ...(entry.contentType === undefined
+      ? {}
+      : { "Jetbucket-Content-Type": headerText(entry.contentType) }),
+    ...(entry.description === undefined
+      ? {}
+      : { "Jetbucket-Description": encodeURIComponent(entry.description) }),
+    ...(entry.label === undefined ? {} : { "Jetbucket-Value-Type": headerText(entry.label) }),
+  };
+}
+
+/** What another NATS client stored may hold anything; a header may not. */
+export function headerText(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, "?");
 }

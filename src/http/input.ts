@@ -1,7 +1,10 @@
 /** What requests say in their path, query and headers, read once. */
 import type { Context } from "hono";
+import { parseTtl } from "../protocol/durations.ts";
 import { KvError } from "../protocol/errors.ts";
-import type { Condition } from "../store/bucket.ts";
+import { limits } from "../protocol/limits.ts";
+import type { GetOptions, PutOptions } from "../store/bucket.ts";
+import type { Condition } from "../store/conditions.ts";
 
 /** The path as it was sent, cut at slashes, not decoded: `/api/v1/kv` is `["api", "v1", "kv"]`. */
 export function rawSegments(c: Context): string[] {
@@ -149,4 +152,78 @@ export function wantsRaw(c: Context): boolean {
   if (flag(c, "raw")) return true;
   const accept = c.req.header("Accept");
   return accept !== undefined && accept !== "" && !/application\/(?:json|\*)|\*\/\*/i.test(accept);
+}
+
+/** How fresh a read has to be: `?consistency=strong`, or the header `Min-Revision`. @throws KvError `invalid_request` */
+export function consistency(c: Context): GetOptions {
+  const wanted = oneOf(c, "consistency", ["strong", "eventual"]);
+  const header = c.req.header("Min-Revision");
+  const minRevision = header === undefined ? undefined : revisionOf(header);
+  if (header !== undefined && minRevision === undefined) {
+    throw new KvError(
+      "invalid_request",
+      `Min-Revision takes a revision, not ${JSON.stringify(header)}`,
+    );
+  }
+  return {
+    ...(wanted === "strong" ? { strong: true } : {}),
+    ...(minRevision === undefined ? {} : { minRevision }),
+  };
+}
+
+/** The time to live of the query, in seconds. @throws KvError `invalid_ttl` */
+export function ttlOf(c: Context): number | undefined {
+  const ttl = text(c, "ttl", "invalid_request");
+  return ttl === undefined ? undefined : parseTtl(ttl);
+}
+
+/** One of some words of the query. @throws KvError `invalid_request` */
+function oneOf<T extends string>(c: Context, name: string, words: readonly T[]): T | undefined {
+  const value = text(c, name, "invalid_request");
+  const word = words.find((each) => each === value);
+  if (value === undefined || word !== undefined) return word;
+  throw new KvError(
+    "invalid_request",
+    `"${name}" is one of ${words.join(", ")}, not ${JSON.stringify(value)}`,
+    {
+      details: { field: name },
+    },
+  );
+}
+
+const label = /^[A-Za-z0-9_-]{1,32}$/;
+
+/** All that a PUT can ask for. @throws KvError `invalid_request`, `invalid_ttl` */
+export function putOptions(c: Context): PutOptions {
+  const condition = writeCondition(c);
+  const options: PutOptions = condition === undefined ? {} : { condition };
+  if (!c.req.url.includes("?")) return options;
+  const ttl = ttlOf(c);
+  if (ttl !== undefined) options.ttl = ttl;
+  if (flag(c, "keep_created")) options.keepCreated = true;
+  const returns = oneOf(c, "return", ["previous", "latest"]);
+  if (returns !== undefined) options.returns = returns;
+  const description = text(c, "description", "invalid_request");
+  if (description !== undefined && description.length > limits.description) {
+    throw new KvError(
+      "invalid_request",
+      `"description" has at most ${limits.description} characters`,
+      {
+        details: { field: "description" },
+      },
+    );
+  }
+  if (description !== undefined && description !== "") options.description = description;
+  const valueType = text(c, "value_type", "invalid_request");
+  if (valueType !== undefined && !label.test(valueType)) {
+    throw new KvError(
+      "invalid_request",
+      `"value_type" is a name of 1 to 32 letters, digits, "_" and "-"`,
+      {
+        details: { field: "value_type" },
+      },
+    );
+  }
+  if (valueType !== undefined) options.label = valueType;
+  return options;
 }

@@ -13,7 +13,7 @@ import type { Frame } from "../watch/frames.ts";
 import type { Hub } from "../watch/hub.ts";
 import type { WatchOptions, WatchSocket } from "../watch/watch.ts";
 import { errorHeaders, publicError } from "./errors.ts";
-import { decodePart } from "./input.ts";
+import { decodePart, queryTexts, withoutRawBytes } from "./input.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { newRequestId } from "./request-id.ts";
 
@@ -127,11 +127,10 @@ export class WatchServer {
 const route = /^\/api\/v1\/kv\/buckets\/([^/]+)\/watch$/;
 
 function parseRequest(request: IncomingMessage): { bucket: string; options: WatchOptions } {
-  const [path = "", query = ""] = (request.url ?? "").split(/\?(.*)/s);
+  const [path = "", query = ""] = withoutRawBytes(request.url ?? "").split(/\?(.*)/s);
   const match = route.exec(path);
   if (match === null) throw new KvError("not_found", `there is nothing to watch at ${path}`);
-  const parameters = new URLSearchParams(query);
-  const keys = parameters.getAll("key");
+  const keys = queryTexts(query, "key", "invalid_filter");
   if (keys.length > limits.filtersPerWatch) {
     throw new KvError("invalid_filter", `a watch takes at most ${limits.filtersPerWatch} filters`);
   }
@@ -139,13 +138,13 @@ function parseRequest(request: IncomingMessage): { bucket: string; options: Watc
     bucket: decodePart(match[1]!, "invalid_bucket_name"),
     options: {
       patterns: keys.length === 0 ? [everyKey] : keys.map(parsePattern),
-      include: parseInclude(parameters.get("include")),
+      include: parseInclude(queryTexts(query, "include", "invalid_request")[0]),
     },
   };
 }
 
-function parseInclude(value: string | null): Include {
-  if (value === null) return "snapshot";
+function parseInclude(value: string | undefined): Include {
+  if (value === undefined) return "snapshot";
   const include = includes.find((known) => known === value);
   if (include === undefined) {
     throw new KvError(

@@ -42,9 +42,8 @@ function milliseconds(ttl: Ttl): number | undefined {
   if (shortMatch !== null) return Number(shortMatch[1]) * units[shortMatch[2]!]!;
   const isoMatch = iso.exec(ttl);
   if (isoMatch === null) return undefined;
-  const [, years = 0, weeks = 0, days = 0, hours = 0, minutes = 0, seconds = 0] = isoMatch.map(
-    (part) => Number(part ?? 0),
-  );
+  const parts = Array.from(isoMatch, (part: string | undefined) => Number(part ?? 0));
+  const [, years = 0, weeks = 0, days = 0, hours = 0, minutes = 0, seconds = 0] = parts;
   return (
     (years * 365 + weeks * 7 + days) * DAY + hours * HOUR + minutes * MINUTE + seconds * SECOND
   );

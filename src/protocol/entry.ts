@@ -24,10 +24,34 @@ export interface Entry {
   /** What the writer declared the value to be; undefined when another NATS client wrote it. */
   valueType: ValueType | undefined;
   contentType: string | undefined;
+  /** When the value goes by itself, ISO 8601 with milliseconds. */
+  expiresAt: string | undefined;
+  /** When the key was first written, where a writer asked to keep that across overwrites. */
+  firstCreatedAt: string | undefined;
+  description: string | undefined;
+  /** A writer's own name for what the value is, finer than {@link ValueType}: `DATE`, for instance. */
+  label: string | undefined;
+  /** Bytes of the value, also where the value itself was not read. */
+  size: number;
 }
 
 /** What a writer declared a value to be. */
 export type ValueType = "json" | "text" | "bytes";
+
+/** Whether a value's time is over; the store may take a moment longer to remove it. */
+export function isExpired(entry: Entry, now = Date.now()): boolean {
+  return entry.expiresAt !== undefined && Date.parse(entry.expiresAt) <= now;
+}
+
+/** An entry that is a value and not a removal. */
+export interface LiveEntry extends Entry {
+  operation: "put";
+}
+
+/** Whether an entry is a value that readers may see. */
+export function isLive(entry: Entry | undefined): entry is LiveEntry {
+  return entry?.operation === "put" && !isExpired(entry);
+}
 
 /**
  * A point in a bucket's life. Revisions start again at 1 when a bucket is created again, so a revision means

@@ -11,7 +11,7 @@ const description = z.string().max(limits.description);
 const seconds = z
   .int()
   .min(0)
-  .max((limits.ttlMax / 1000) * 100);
+  .max(limits.ttlMax / 1000);
 const valueSize = z.int().min(0).max(limits.maxValueSize);
 const bytes = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
 const history = z.int().min(1).max(limits.history);
@@ -37,6 +37,23 @@ export type CreateBucketRequest = z.infer<typeof createBucketSchema>;
 
 export const updateBucketSchema = z.strictObject(mutableSettings);
 export type UpdateBucketRequest = z.infer<typeof updateBucketSchema>;
+
+const ttl = z.union([
+  z.number(),
+  z.string(),
+  z.strictObject({ value: z.number(), unit: z.enum(["SECONDS", "MINUTES", "HOURS", "DAYS"]) }),
+]);
+const safeInteger = z.int();
+
+export const incrementSchema = z.strictObject({
+  by: safeInteger.optional(),
+  initial: safeInteger.optional(),
+  ttl: ttl.optional(),
+});
+
+export const touchSchema = z.strictObject({ ttl });
+
+export const restoreSchema = z.strictObject({ revision: z.int().min(1) });
 
 /** A bucket as the API shows it. */
 export interface BucketInfo {
@@ -73,7 +90,11 @@ export interface EntryBody {
   operation: Operation;
   reason?: DeleteReason;
   expires_at?: string;
+  /** When the key was first written, where its writers kept that. */
+  first_created_at?: string;
   content_type?: string;
+  description?: string;
+  value_type?: string;
 }
 
 export interface PutResult {

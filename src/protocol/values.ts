@@ -5,7 +5,8 @@ import { limits } from "./limits.ts";
 /** A value as a writer hands it over: its bytes and what they are. */
 export interface Value {
   bytes: Uint8Array;
-  type: ValueType;
+  /** Undefined leaves it to the reader, as values of other NATS clients do. */
+  type: ValueType | undefined;
   /** The writer's media type, where it says more than the type does. */
   contentType?: string;
 }
@@ -35,7 +36,10 @@ function essence(mediaType: string): string {
  * @throws KvError `invalid_json` when a JSON body does not parse, `unsupported_media_type` when the content type is
  * too long to be kept beside the value
  */
-export function valueFromBody(bytes: Uint8Array, contentType: string | undefined): Value {
+export function valueFromBody(
+  bytes: Uint8Array,
+  contentType: string | undefined,
+): Value & { type: ValueType } {
   const type = contentType === undefined ? "" : essence(contentType);
   if (type === "application/json") {
     const text = utf8(bytes);

@@ -1,29 +1,29 @@
-import { MsgHdrsImpl, type Msg } from "nats";
-import type { Entry } from "../protocol/entry.ts";
+import { isExpired, isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { encodeKey, everyKey, keyPattern, type KeyPattern } from "../protocol/keys.ts";
 import { limits } from "../protocol/limits.ts";
 import type { Value } from "../protocol/values.ts";
-import { capabilitiesOf } from "./capabilities.ts";
-import { PointReads } from "./point-reads.ts";
 import { maxValueSizeOf } from "./bucket-settings.ts";
-import { bucketNotFound, isWrongRevision, kvErrorOf } from "./errors.ts";
+import { capabilitiesOf } from "./capabilities.ts";
 import {
-  codes,
-  JetStreamError,
-  type JetStream,
-  type PublishAck,
-  type StreamInfo,
-} from "./jetstream.ts";
+  checkCondition,
+  conflict,
+  keyNotFound,
+  mustBeAbsent,
+  type Condition,
+} from "./conditions.ts";
+import { isWrongRevision, kvErrorOf, needsServer } from "./errors.ts";
+import type { JetStream, PublishAck, StreamInfo } from "./jetstream.ts";
+import { Reads } from "./reads.ts";
 import { NoRespondersError } from "./requests.ts";
 import { scan } from "./scan.ts";
 import {
-  entryOf,
   entryOfDelivery,
-  entryOfDirectGet,
-  isoMillis,
+  isoAfter,
   tombstoneHeaders,
   valueHeaders,
+  type MessageContext,
+  type ValueExtras,
 } from "./stored-message.ts";
 
 /** A stored revision with the subject suffix of its key. */
@@ -32,24 +32,43 @@ export interface StoredEntry {
   entry: Entry;
 }
 
-/** On which revision of its key a write depends. */
-export type Condition =
-  /** The key must not exist. */
-  | { kind: "absent" }
-  /** The key must exist, at whatever revision. */
-  | { kind: "present" }
-  /** The key's latest revision must be this one; 0 means that the key must not exist. */
-  | { kind: "revision"; revision: number };
+export interface GetOptions {
+  /** Read from the stream's leader, which has seen every acknowledged write. */
+  strong?: boolean;
+  /** Do not answer from a server that has not reached this revision. */
+  minRevision?: number;
+}
+
+export interface PutOptions extends ValueExtras {
+  condition?: Condition;
+  /** Keep the time at which the key was first written; a key that does not exist begins now. */
+  keepCreated?: boolean;
+  /** Also give the entry that was replaced, or the one that was written. */
+  returns?: "previous" | "latest";
+}
 
 export interface Written {
   revision: number;
   /** When the write was acknowledged here; the store's own time of it is some milliseconds earlier. */
   createdAt: string;
+  expiresAt?: string;
+  /** The entry that the write replaced; undefined when there was none. Only when asked for. */
+  previous?: Entry | undefined;
+  /** The entry as it is stored. Only when asked for. */
+  latest?: Entry;
+}
+
+/** What a read-modify-write makes of a key's current entry. */
+export interface Replacement {
+  value: Value;
+  extras?: ValueExtras;
 }
 
 const NOTHING = new Uint8Array(0);
-/** Attempts to get a conditional write through that loses races only against other writers of the same key. */
-const ATTEMPTS = 64;
+/** Attempts to get a write through that loses races against other writers of the same key. */
+const ATTEMPTS = 100;
+/** Longest pause between two of them, in milliseconds. */
+const PAUSE = 50;
 
 /**
  * One bucket: entries in a JetStream KV stream. It holds what of the stream's settings a request needs, so that a
@@ -60,32 +79,41 @@ export class Bucket {
   readonly stream: string;
   /** When the bucket was created: tells it from an earlier or later one of the same name. */
   readonly epoch: string;
+  /** How to read its messages. */
+  readonly context: MessageContext;
+  /** How durable an acknowledged write is. */
+  readonly durability: "fsync" | "replicated" | "cached" | "memory";
   readonly #js: JetStream;
-  readonly #prefix: string;
-  readonly #directGet: string | undefined;
-  readonly #pointReads: PointReads;
+  readonly #reads: Reads;
   readonly #maxValueSize: number | undefined;
+  readonly #keepsHistory: boolean;
+  readonly #allowsTtl: boolean;
 
   constructor(js: JetStream, name: string, info: StreamInfo) {
+    const { config } = info;
     this.#js = js;
     this.name = name;
-    this.stream = info.config.name;
+    this.stream = config.name;
     this.epoch = info.created;
-    this.#prefix = `$KV.${this.stream.slice("KV_".length)}.`;
-    const can = capabilitiesOf(js.connection.serverVersion);
-    this.#pointReads = new PointReads(js.connection, this.stream, this.#prefix, can.batchGet);
-    this.#directGet =
-      info.config.allow_direct === true ? `$JS.API.DIRECT.GET.${this.stream}` : undefined;
-    this.#maxValueSize = maxValueSizeOf(info.config);
-  }
-
-  /** Subject of a key, or of a pattern's subject. */
-  subjectOf(suffix: string): string {
-    return this.#prefix + suffix;
+    this.context = {
+      prefix: `$KV.${config.name.slice("KV_".length)}.`,
+      maxAge: config.max_age / 1_000_000,
+    };
+    this.durability = durabilityOf(js, config.storage, config.num_replicas);
+    this.#reads = new Reads(
+      js,
+      name,
+      config,
+      this.context,
+      capabilitiesOf(js.connection.serverVersion),
+    );
+    this.#maxValueSize = maxValueSizeOf(config);
+    this.#keepsHistory = config.max_msgs_per_subject !== 1;
+    this.#allowsTtl = config.allow_msg_ttl === true;
   }
 
   get subjectPrefix(): string {
-    return this.#prefix;
+    return this.context.prefix;
   }
 
   /**
@@ -93,9 +121,14 @@ export class Bucket {
    *
    * @throws KvError `key_not_found` when it was never written, was deleted, or has expired
    */
-  async get(key: string): Promise<Entry> {
-    const entry = await this.#latest(key);
-    if (entry === undefined || entry.operation === "delete") throw keyNotFound(key, entry);
+  async get(key: string, options: GetOptions = {}): Promise<Entry> {
+    let entry =
+      options.strong === true ? await this.#reads.leaderLatest(key) : await this.#reads.latest(key);
+    // A server that lags behind shows an older revision, or none. One that shows this revision or a later one does not.
+    if (options.minRevision !== undefined && (entry?.revision ?? 0) < options.minRevision) {
+      entry = await this.#reads.leaderLatest(key);
+    }
+    if (!isLive(entry)) throw keyNotFound(key, entry);
     return entry;
   }
 
@@ -105,14 +138,14 @@ export class Bucket {
    * @throws KvError `revision_not_found`, `key_not_found` when that revision is a tombstone
    */
   async getRevision(key: string, revision: number): Promise<Entry> {
-    const entry = await this.#atSequence(revision);
+    const entry = await this.#reads.at(revision);
     if (entry?.key !== key) {
       throw new KvError(
         "revision_not_found",
         `key "${key}" has no revision ${revision}, or no longer`,
       );
     }
-    if (entry.operation === "delete") throw keyNotFound(key, entry);
+    if (!isLive(entry)) throw keyNotFound(key, entry);
     return entry;
   }
 
@@ -120,65 +153,106 @@ export class Bucket {
    * Writes a value. Without a condition it takes whatever is there.
    *
    * @throws KvError `key_exists` or `revision_mismatch` with `details.current_revision` when the condition does not
-   * hold, `value_too_large`, `bucket_full`
+   * hold, `value_too_large`, `bucket_full`, `unsupported` when the server has no time to live
    */
-  async put(key: string, value: Value, condition?: Condition): Promise<Written> {
-    const limit = this.#maxValueSize;
-    if (limit !== undefined && value.bytes.length > limit) {
-      throw new KvError(
-        "value_too_large",
-        `the value has ${value.bytes.length} bytes, bucket "${this.name}" takes at most ${limit}`,
-        {
-          details: { max_value_size: limit },
-        },
-      );
+  async put(key: string, value: Value, options: PutOptions = {}): Promise<Written> {
+    const { condition, returns, keepCreated } = options;
+    this.#checkSize(value);
+    this.#checkTtl(options.ttl);
+    if (condition?.kind === "present" || keepCreated === true || returns === "previous") {
+      const write = await this.replace(key, (latest) => {
+        checkCondition(key, condition, latest);
+        const firstCreatedAt = isLive(latest)
+          ? (latest.firstCreatedAt ?? latest.createdAt)
+          : undefined;
+        return {
+          value,
+          extras:
+            keepCreated === true && firstCreatedAt !== undefined
+              ? { ...options, firstCreatedAt }
+              : options,
+        };
+      });
+      return returns === "latest"
+        ? { ...write, latest: await this.#written(key, value, options, write) }
+        : write;
     }
-    const room = this.#js.connection.maxPayload - limits.valueHeaders;
-    if (value.bytes.length > room) {
-      throw new KvError(
-        "value_too_large",
-        `the value has ${value.bytes.length} bytes, the NATS server takes at most ${room}`,
-        {
-          details: { max_value_size: room },
-        },
-      );
-    }
-    return this.#write(key, condition, (expected) =>
-      this.#publish(key, value.bytes, valueHeaders(value, expected)),
+    const write = await this.#conditional(key, condition, (expected) =>
+      this.#put(key, value, options, expected),
     );
+    return returns === "latest"
+      ? { ...write, latest: await this.#written(key, value, options, write) }
+      : write;
+  }
+
+  /**
+   * Writes what a function makes of a key's current entry, again and again until nobody else wrote in between.
+   *
+   * @param make gets the latest message of the key, tombstones included; may throw to give up
+   * @throws KvError `revision_mismatch` when other writers were faster too many times
+   */
+  async replace(key: string, make: (latest: Entry | undefined) => Replacement): Promise<Written> {
+    for (let attempt = 1; ; attempt++) {
+      const latest = await this.#reads.leaderLatest(key);
+      const { value, extras = {} } = make(latest);
+      this.#checkSize(value);
+      this.#checkTtl(extras.ttl);
+      try {
+        const written = await this.#put(key, value, extras, latest?.revision ?? 0);
+        return { ...written, previous: isLive(latest) ? latest : undefined };
+      } catch (error) {
+        if (!isWrongRevision(error)) throw error;
+        if (attempt === ATTEMPTS)
+          throw conflict(key, undefined, await this.#reads.leaderLatest(key));
+        await pause(attempt);
+      }
+    }
   }
 
   /**
    * Deletes a key: a tombstone hides its value, a purge also removes its history. Deleting what is not there does
    * nothing, unless a condition asks for it.
    *
+   * @returns whether there was a value
    * @throws KvError `revision_mismatch` with `details.current_revision` when the condition does not hold
    */
   async delete(
     key: string,
     options: { purge?: boolean; condition?: Condition } = {},
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { purge = false, condition } = options;
-    if (condition === undefined) {
+    const publish = async (expected: number | undefined): Promise<Written> =>
+      written(await this.#publish(key, NOTHING, tombstoneHeaders(purge, expected)));
+    if (condition?.kind !== "revision" || condition.revision === 0) {
       // A tombstone for a key that never was would be an event about nothing, and could be written without end.
-      const latest = await this.#leaderLatest(key);
-      if (latest === undefined || (latest.operation === "delete" && !purge)) return;
+      const latest = await this.#reads.leaderLatest(key);
+      checkCondition(key, condition, latest);
+      if (latest === undefined || (latest.operation === "delete" && !purge)) return false;
+      await this.#conditional(
+        key,
+        condition && { kind: "revision", revision: latest.revision },
+        publish,
+      );
+      return isLive(latest);
     }
-    await this.#write(key, condition, (expected) =>
-      this.#publish(key, NOTHING, tombstoneHeaders(purge, expected)),
-    );
+    await this.#conditional(key, condition, publish);
+    return true;
   }
 
   /**
    * Reads what is stored for some keys, tombstones included, in order of revision and at the caller's pace: each key's
    * last revision, or all.
+   *
+   * @param options `headersOnly` leaves the values on the server; `complete` for readers that do not follow the changes,
+   * see {@link scan}
    */
   async *read(
     patterns: readonly KeyPattern[],
     deliver: "last" | "all",
-    headersOnly = false,
+    options: { headersOnly?: boolean; complete?: boolean } = {},
   ): AsyncGenerator<StoredEntry[], void, void> {
-    const filters = coveringSubjects(patterns).map((subject) => this.subjectOf(subject));
+    const { prefix } = this.context;
+    const filters = coveringSubjects(patterns).map((subject) => prefix + subject);
     const isExact =
       filters.length === patterns.length && patterns.every((pattern) => pattern.exact);
     try {
@@ -186,13 +260,14 @@ export class Bucket {
         stream: this.stream,
         filters,
         deliver,
-        headersOnly,
+        ...options,
       })) {
         const entries: StoredEntry[] = [];
         for (const { message, delivery } of batch) {
-          const suffix = message.subject.slice(this.#prefix.length);
+          const suffix = message.subject.slice(prefix.length);
           if (!isExact && !patterns.some((pattern) => pattern.matches(suffix))) continue;
-          entries.push({ suffix, entry: entryOfDelivery(message, delivery, this.#prefix) });
+          const entry = entryOfDelivery(message, delivery, this.context);
+          if (!isExpired(entry)) entries.push({ suffix, entry });
         }
         yield entries;
       }
@@ -218,7 +293,7 @@ export class Bucket {
   /** The names of all live keys that match, sorted. */
   async keys(pattern: KeyPattern = everyKey): Promise<string[]> {
     const live = new Set<string>();
-    for await (const batch of this.read([pattern], "last", true)) {
+    for await (const batch of this.read([pattern], "last", { headersOnly: true, complete: true })) {
       for (const { entry } of batch) {
         if (entry.operation === "put") live.add(entry.key);
         else live.delete(entry.key);
@@ -227,42 +302,66 @@ export class Bucket {
     return [...live].sort();
   }
 
-  /** Runs a write under a condition. A condition is one expected revision on the wire, found out first if need be. */
-  async #write(
+  /** Runs a write under a condition, which on the wire is one expected revision. */
+  async #conditional(
     key: string,
     condition: Condition | undefined,
-    publish: (expected: number | undefined) => Promise<PublishAck>,
+    publish: (expected: number | undefined) => Promise<Written>,
   ): Promise<Written> {
-    const mustBeAbsent =
-      condition?.kind === "absent" || (condition?.kind === "revision" && condition.revision === 0);
+    const absent = mustBeAbsent(condition);
     let expected = condition?.kind === "revision" ? condition.revision : undefined;
-    if (mustBeAbsent) expected = 0;
-    for (let attempt = 0; ; attempt++) {
-      if (condition?.kind === "present") {
-        const latest = await this.#leaderLatest(key);
-        if (latest === undefined || latest.operation === "delete")
-          throw revisionMismatch(key, latest);
-        expected = latest.revision;
-      }
+    if (absent) expected = 0;
+    for (let attempt = 1; ; attempt++) {
       try {
-        const { seq } = await publish(expected);
-        return { revision: seq, createdAt: new Date().toISOString() };
+        return await publish(expected);
       } catch (error) {
         if (!isWrongRevision(error)) throw error;
-        if (condition?.kind === "present" && attempt < ATTEMPTS) continue;
-        const latest = await this.#leaderLatest(key);
+        const latest = await this.#reads.leaderLatest(key);
         // A tombstone stands where the key was: for users the key is absent, so write over the tombstone.
-        if (
-          mustBeAbsent &&
-          attempt < ATTEMPTS &&
-          (latest === undefined || latest.operation === "delete")
-        ) {
-          expected = latest?.revision ?? 0;
-          continue;
-        }
-        throw condition?.kind === "absent" ? keyExists(key, latest) : revisionMismatch(key, latest);
+        if (!absent || isLive(latest) || attempt === ATTEMPTS)
+          throw conflict(key, condition, latest);
+        expected = latest?.revision ?? 0;
       }
     }
+  }
+
+  async #put(
+    key: string,
+    value: Value,
+    extras: ValueExtras,
+    expected: number | undefined,
+  ): Promise<Written> {
+    const headers = valueHeaders(value, extras, this.#keepsHistory, expected);
+    const result = written(await this.#publish(key, value.bytes, headers));
+    const { maxAge } = this.context;
+    const ends = [
+      ...(extras.ttl === undefined
+        ? []
+        : [extras.expiresAt ?? isoAfter(result.createdAt, extras.ttl * 1000)]),
+      ...(maxAge > 0 ? [isoAfter(result.createdAt, maxAge)] : []),
+    ].sort();
+    return ends[0] === undefined ? result : { ...result, expiresAt: ends[0] };
+  }
+
+  /** The entry that a write made, as it is stored; made up from what was sent when somebody has overwritten it already. */
+  async #written(key: string, value: Value, options: PutOptions, write: Written): Promise<Entry> {
+    const { revision, createdAt, expiresAt } = write;
+    const stored = await this.#reads.leaderAt(revision);
+    if (stored?.key === key) return stored;
+    return {
+      key,
+      revision,
+      createdAt,
+      operation: "put",
+      value: value.bytes,
+      valueType: value.type,
+      contentType: value.contentType,
+      expiresAt,
+      firstCreatedAt: options.firstCreatedAt,
+      description: options.description,
+      label: options.label,
+      size: value.bytes.length,
+    };
   }
 
   async #publish(
@@ -271,108 +370,58 @@ export class Bucket {
     headers: Parameters<JetStream["publish"]>[2],
   ): Promise<PublishAck> {
     try {
-      return await this.#js.publish(this.#prefix + encodeKey(key), payload, headers);
+      return await this.#js.publish(this.context.prefix + encodeKey(key), payload, headers);
     } catch (error) {
-      if (error instanceof NoRespondersError) throw await this.#absence(error);
+      if (error instanceof NoRespondersError) throw await this.#reads.absence(error);
       throw kvErrorOf(error, this.name);
     }
   }
 
-  /** The last message of a key, tombstones included, from whichever server answers fastest. */
-  async #latest(key: string): Promise<Entry | undefined> {
-    if (this.#directGet === undefined) return this.#leaderLatest(key);
-    try {
-      return await this.#pointReads.get(encodeKey(key));
-    } catch (error) {
-      if (error instanceof NoRespondersError) throw await this.#absence(error);
-      throw error;
-    }
+  #checkSize(value: Value): void {
+    const { length } = value.bytes;
+    const room = this.#js.connection.maxPayload - limits.valueHeaders;
+    const limit = Math.min(this.#maxValueSize ?? room, room);
+    if (length <= limit) return;
+    const who = limit === room ? "the NATS server" : `bucket "${this.name}"`;
+    throw new KvError(
+      "value_too_large",
+      `the value has ${length} bytes, ${who} takes at most ${limit}`,
+      {
+        details: { max_value_size: limit },
+      },
+    );
   }
 
-  async #atSequence(sequence: number): Promise<Entry | undefined> {
-    if (this.#directGet === undefined) return this.#leaderGet({ seq: sequence });
-    return this.#direct(this.#directGet, JSON.stringify({ seq: sequence }));
-  }
-
-  async #direct(subject: string, payload: string): Promise<Entry | undefined> {
-    let reply: Msg;
-    try {
-      reply = await this.#js.connection.requests.request(subject, payload);
-    } catch (error) {
-      if (error instanceof NoRespondersError) throw await this.#absence(error);
-      throw error;
-    }
-    return entryOfDirectGet(reply, this.#prefix);
-  }
-
-  /** The last message of a key from the stream's leader: it has seen every acknowledged write. */
-  #leaderLatest(key: string): Promise<Entry | undefined> {
-    return this.#leaderGet({ last_by_subj: this.subjectOf(encodeKey(key)) });
-  }
-
-  async #leaderGet(query: { last_by_subj: string } | { seq: number }): Promise<Entry | undefined> {
-    interface StoredMessage {
-      message: { subject: string; seq: number; time: string; data?: string; hdrs?: string };
-    }
-    try {
-      const { message } = await this.#js.call<StoredMessage>(
-        `STREAM.MSG.GET.${this.stream}`,
-        query,
-      );
-      if (!message.subject.startsWith(this.#prefix)) return undefined;
-      const suffix = message.subject.slice(this.#prefix.length);
-      const headers =
-        message.hdrs === undefined
-          ? undefined
-          : MsgHdrsImpl.decode(Buffer.from(message.hdrs, "base64"));
-      const data = message.data === undefined ? NOTHING : Buffer.from(message.data, "base64");
-      return entryOf(suffix, message.seq, isoMillis(message.time), headers, data);
-    } catch (error) {
-      if (error instanceof JetStreamError && error.code === codes.messageNotFound) return undefined;
-      throw kvErrorOf(error, this.name);
-    }
-  }
-
-  /** Nobody answered on the bucket's subjects: because it is gone, or because JetStream is not there? */
-  async #absence(cause: unknown): Promise<KvError> {
-    try {
-      await this.#js.streamInfo(this.stream);
-    } catch (error) {
-      if (error instanceof JetStreamError && error.code === codes.streamNotFound)
-        return bucketNotFound(this.name, cause);
-      if (error instanceof KvError) return error;
-    }
-    return new KvError("store_unavailable", `bucket "${this.name}" does not answer now`, {
-      retryAfter: 1,
-      cause,
-    });
+  #checkTtl(ttl: number | undefined): void {
+    if (ttl === undefined || this.#allowsTtl) return;
+    const { serverVersion } = this.#js.connection;
+    if (!capabilitiesOf(serverVersion).messageTtl)
+      throw needsServer("a time to live of single keys", "2.11", serverVersion);
+    throw new KvError(
+      "config_differs",
+      `bucket "${this.name}" was created without support for times to live of single keys (allow_msg_ttl)`,
+    );
   }
 }
 
-function keyNotFound(key: string, tombstone: Entry | undefined): KvError {
-  if (tombstone === undefined) return new KvError("key_not_found", `key "${key}" does not exist`);
-  const how = tombstone.reason === "expired" ? "has expired" : "was deleted";
-  return new KvError("key_not_found", `key "${key}" ${how}`);
+function written({ seq }: PublishAck): Written {
+  return { revision: seq, createdAt: new Date().toISOString() };
 }
 
-function keyExists(key: string, latest: Entry | undefined): KvError {
-  return new KvError("key_exists", `key "${key}" exists already`, {
-    details: { current_revision: liveRevision(latest) },
-  });
+/** Waits a little, longer and more at random the more often a race was lost. */
+function pause(attempt: number): Promise<void> {
+  const longest = Math.min(PAUSE, attempt);
+  return new Promise((resolve) => setTimeout(resolve, Math.random() * longest));
 }
 
-function revisionMismatch(key: string, latest: Entry | undefined): KvError {
-  const current = liveRevision(latest);
-  return new KvError(
-    "revision_mismatch",
-    current === 0 ? `key "${key}" does not exist` : `key "${key}" is at revision ${current} now`,
-    { details: { current_revision: current } },
-  );
-}
-
-/** The revision that a retry has to expect: 0 for a key that does not exist. */
-function liveRevision(latest: Entry | undefined): number {
-  return latest?.operation === "put" ? latest.revision : 0;
+function durabilityOf(
+  js: JetStream,
+  storage: "file" | "memory",
+  replicas: number,
+): Bucket["durability"] {
+  if (storage === "memory") return "memory";
+  if (js.connection.syncsAlways) return "fsync";
+  return replicas > 1 ? "replicated" : "cached";
 }
 
 /**

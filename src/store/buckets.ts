@@ -1,4 +1,5 @@
 import { assertBucketName, bucketOfStream, streamOfBucket } from "../protocol/bucket-names.ts";
+import { limits } from "../protocol/limits.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { BucketInfo, CreateBucketRequest, UpdateBucketRequest } from "../protocol/messages.ts";
 import { Bucket } from "./bucket.ts";
@@ -42,8 +43,8 @@ export class Buckets {
   }
 
   /** Largest value that any bucket can hold, in bytes. */
-  get maxPayload(): number {
-    return this.#connection.maxPayload;
+  get maxValueSize(): number {
+    return this.#connection.maxPayload - limits.valueHeaders;
   }
 
   /**
@@ -150,7 +151,13 @@ export class Buckets {
    * @throws KvError `bucket_not_found`
    */
   async follow(name: string, listener: FeedListener): Promise<Feed> {
-    return Feed.start(this.#js, await this.open(name), listener);
+    // A feed lasts: it must not begin with what was known of a bucket that is another by now.
+    this.#open.delete(name);
+    try {
+      return await Feed.start(this.#js, await this.open(name), listener);
+    } catch (error) {
+      throw kvErrorOf(error, name);
+    }
   }
 
   /** Calls back when a bucket was deleted, by whomever. Returns a function that ends it. */

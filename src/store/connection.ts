@@ -67,6 +67,12 @@ export class StoreConnection {
     return this.#nats.getServer();
   }
 
+  /**
+   * Whether the server is known to flush every write to disk before it answers. A client cannot ask for that, so whoever
+   * runs the server, or can see its monitoring, says so.
+   */
+  syncsAlways = false;
+
   /** The client itself, for subscriptions. */
   get nats(): NatsConnection {
     return this.#nats;

@@ -56,6 +56,17 @@ export function bucketNotFound(bucket: string, cause?: unknown): KvError {
   );
 }
 
+/** The error for something that the NATS server is too old for. */
+export function needsServer(what: string, needed: string, version: string): KvError {
+  return new KvError(
+    "unsupported",
+    `${what} needs nats-server ${needed} or newer: this one is ${version}`,
+    {
+      details: { needs: needed, server: version },
+    },
+  );
+}
+
 /** Whether JetStream refused a write because the key stands at another revision than expected. */
 export function isWrongRevision(error: unknown): boolean {
   return (

@@ -115,8 +115,17 @@ export class Feed {
     this.#unsubscribe();
   }
 
-  /** Takes note that the bucket was deleted, so that nobody waits for the silence. */
-  bucketDeleted(): void {
+  /**
+   * Takes note that a bucket of this name was deleted, so that nobody waits for the silence. It may have been an earlier
+   * one: the news of it can come after this one was created.
+   */
+  async bucketDeleted(): Promise<void> {
+    try {
+      const { created } = await this.#js.streamInfo(this.bucket.stream);
+      if (created === this.bucket.epoch) return;
+    } catch (error) {
+      if (!(error instanceof JetStreamError && error.code === codes.streamNotFound)) return;
+    }
     this.#end("bucket_gone");
   }
 
@@ -190,7 +199,7 @@ export class Feed {
     this.#position = delivery.streamSequence;
     const { subjectPrefix } = this.bucket;
     const suffix = message.subject.slice(subjectPrefix.length);
-    this.#deliver({ ...entryOfDelivery(message, delivery, subjectPrefix), suffix });
+    this.#deliver({ ...entryOfDelivery(message, delivery, this.bucket.context), suffix });
   }
 
   #deliver(change: Change): void {
@@ -297,6 +306,11 @@ export class Feed {
         value: new Uint8Array(0),
         valueType: undefined,
         contentType: undefined,
+        expiresAt: undefined,
+        firstCreatedAt: undefined,
+        description: undefined,
+        label: undefined,
+        size: 0,
         isLate: true,
       });
     }

@@ -1,7 +1,7 @@
 import type { Msg } from "nats";
 import type { Entry } from "../protocol/entry.ts";
 import type { StoreConnection } from "./connection.ts";
-import { entryOfDirectGet } from "./stored-message.ts";
+import { entryOfDirectGet, type MessageContext } from "./stored-message.ts";
 
 interface Waiting {
   entry: Promise<Entry | undefined>;
@@ -21,19 +21,24 @@ const NOT_FOUND = 404;
 export class PointReads {
   readonly #connection: StoreConnection;
   readonly #api: string;
-  readonly #prefix: string;
+  readonly #context: MessageContext;
   readonly #batches: boolean;
   #waiting = new Map<string, Waiting>();
 
   /**
    * @param stream whose messages allow direct gets
-   * @param prefix of the subjects of its keys
+   * @param context how to read its messages
    * @param batches whether the server can answer for several subjects at once
    */
-  constructor(connection: StoreConnection, stream: string, prefix: string, batches: boolean) {
+  constructor(
+    connection: StoreConnection,
+    stream: string,
+    context: MessageContext,
+    batches: boolean,
+  ) {
     this.#connection = connection;
     this.#api = `$JS.API.DIRECT.GET.${stream}`;
-    this.#prefix = prefix;
+    this.#context = context;
     this.#batches = batches;
   }
 
@@ -70,12 +75,14 @@ export class PointReads {
   }
 
   async #single(suffix: string): Promise<Entry | undefined> {
-    const reply = await this.#connection.requests.request(`${this.#api}.${this.#prefix}${suffix}`);
-    return entryOfDirectGet(reply, this.#prefix);
+    const reply = await this.#connection.requests.request(
+      `${this.#api}.${this.#context.prefix}${suffix}`,
+    );
+    return entryOfDirectGet(reply, this.#context);
   }
 
   #batch(waiting: Map<string, Waiting>): void {
-    const subjects = Array.from(waiting.keys(), (suffix) => this.#prefix + suffix);
+    const subjects = Array.from(waiting.keys(), (suffix) => this.#context.prefix + suffix);
     let refusal: number | undefined;
     const onReply = (message: Msg): boolean => {
       const code = message.headers?.code ?? 0;
@@ -84,8 +91,8 @@ export class PointReads {
         if (code !== END_OF_BATCH && code !== NOT_FOUND) refusal = code;
         return true;
       }
-      const entry = entryOfDirectGet(message, this.#prefix);
-      const suffix = message.headers!.get("Nats-Subject").slice(this.#prefix.length);
+      const entry = entryOfDirectGet(message, this.#context);
+      const suffix = message.headers!.get("Nats-Subject").slice(this.#context.prefix.length);
       waiting.get(suffix)?.resolve(entry);
       waiting.delete(suffix);
       return false;

@@ -1,5 +1,5 @@
 import type { Msg, MsgHdrs, NatsConnection } from "nats";
-import { createInbox } from "nats";
+import { createInbox, errors as natsErrors } from "nats";
 import { KvError } from "../protocol/errors.ts";
 
 /** Nobody listens on the subject of a request: no such stream, or JetStream is not running. */
@@ -148,6 +148,11 @@ export class Requests {
       } catch (cause) {
         const token = options.reply.slice(this.#inbox.length);
         const error = cause instanceof Error ? cause : new Error(String(cause));
+        if (cause instanceof natsErrors.InvalidArgumentError) {
+          const size = "the value is larger than the NATS server takes";
+          this.#take(token)?.reject(new KvError("value_too_large", size, { cause }));
+          continue;
+        }
         this.#take(token)?.reject(
           this.#nats.isClosed() ? unavailable("the connection to NATS is closed", cause) : error,
         );

@@ -12,6 +12,11 @@ export interface ScanOptions {
   deliver: "last" | "all";
   /** Leave the payloads on the server. */
   headersOnly?: boolean;
+  /**
+   * Have every key that was there when the scan began. A key that is overwritten before it was read has moved behind the
+   * end by then. Who follows the changes gets it from there; others need the scan to go on until nothing has moved.
+   */
+  complete?: boolean;
 }
 
 export interface ScannedMessage {
@@ -24,6 +29,8 @@ const BATCH = 512;
 const BATCH_BYTES = 4 * 1024 * 1024;
 /** A consumer that a killed gateway leaves behind slows writes down, so it lives on only this long (nanoseconds). */
 const INACTIVE = 10 * 1_000_000_000;
+/** Each round reads what was written during the one before, so they shrink; this is for writers faster than a reader. */
+const MAX_ROUNDS = 16;
 /** Silence for this long, in milliseconds, while messages are due means that the consumer is gone. */
 const SILENCE = 10_000;
 
@@ -37,7 +44,10 @@ export async function* scan(
   js: JetStream,
   options: ScanOptions,
 ): AsyncGenerator<ScannedMessage[], void, void> {
-  const { last_seq: end } = (await js.streamInfo(options.stream)).state;
+  const lastSequence = async (): Promise<number> =>
+    (await js.streamInfo(options.stream)).state.last_seq;
+  let end = await lastSequence();
+  let rounds = options.complete === true ? MAX_ROUNDS : 1;
   const name = `jetbucket-scan-${nuid.next()}`;
   const consumer = await js.call<ConsumerInfo>(`CONSUMER.CREATE.${options.stream}.${name}`, {
     stream_name: options.stream,
@@ -66,7 +76,12 @@ export async function* scan(
       const last = batch.at(-1)?.delivery;
       // An empty batch: what was pending has been removed meanwhile.
       if (last === undefined) return;
-      const done = last.pending === 0 || last.streamSequence >= end;
+      let done = last.pending === 0;
+      if (!done && last.streamSequence >= end) {
+        rounds -= 1;
+        done = rounds === 0;
+        if (!done) end = await lastSequence();
+      }
       if (!done) batches.prefetch();
       yield batch;
       if (done) return;
@@ -166,7 +181,8 @@ class BatchReader {
   }
 
   #complete(): void {
-    this.#ready = this.#batch;
+    // Not yet taken, it goes on: writes that come right behind the last pending message belong to this batch, too.
+    this.#ready = this.#ready === undefined ? this.#batch : [...this.#ready, ...this.#batch];
     this.#batch = [];
     this.#wake?.();
   }

@@ -10,12 +10,41 @@ import type { Value } from "../protocol/values.ts";
 /** What the writer declared the value to be: `json`, `text` or `bytes`. JSON so marked was checked. */
 const TYPE = "Jb-Type";
 const CONTENT_TYPE = "Content-Type";
+/** When the key was first written. */
+const FIRST_CREATED = "Jb-Created";
+/** Percent-encoded: a header holds one line of ASCII. */
+const DESCRIPTION = "Jb-Description";
+const LABEL = "Jb-Label";
+/** When the value expires, where that is not a whole number of seconds after its writing. */
+const EXPIRES = "Jb-Expires";
+const TTL = "Nats-TTL";
 const OPERATION = "KV-Operation";
 const ROLLUP = "Nats-Rollup";
 const EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence";
 const MARKER_REASON = "Nats-Marker-Reason";
+/** Size of a payload that was left on the server. */
+const SIZE = "Nats-Msg-Size";
 
 const NOTHING = new Uint8Array(0);
+
+/** What has to be known of a bucket to read its messages. */
+export interface MessageContext {
+  /** What the subjects of its keys begin with. */
+  prefix: string;
+  /** Milliseconds after which every value of the bucket expires; 0 for never. */
+  maxAge: number;
+}
+
+/** What is stored beside a value. */
+export interface ValueExtras {
+  /** Seconds, whole. */
+  ttl?: number;
+  /** The exact end of the value's life, when `ttl` is rounded up to it: ISO 8601. */
+  expiresAt?: string;
+  firstCreatedAt?: string;
+  description?: string;
+  label?: string;
+}
 
 /** Where a message stands: read from the reply subject of a delivered message. */
 export interface Delivery {
@@ -27,12 +56,31 @@ export interface Delivery {
   pending: number;
 }
 
-/** Headers of a stored value. */
-export function valueHeaders(value: Value, expected?: number): MsgHdrs {
+/**
+ * Headers of a stored value.
+ *
+ * @param keepsHistory whether the bucket keeps older revisions. Then a value that expires has to take them along when it is
+ * written: else its end would uncover the one before it.
+ */
+export function valueHeaders(
+  value: Value,
+  extras: ValueExtras,
+  keepsHistory: boolean,
+  expected?: number,
+): MsgHdrs {
   const headers = newHeaders();
-  headers.set(TYPE, value.type);
+  if (value.type !== undefined) headers.set(TYPE, value.type);
   if (value.contentType !== undefined) headers.set(CONTENT_TYPE, value.contentType);
   if (expected !== undefined) headers.set(EXPECTED_REVISION, String(expected));
+  if (extras.ttl !== undefined) {
+    headers.set(TTL, `${extras.ttl}s`);
+    if (keepsHistory) headers.set(ROLLUP, "sub");
+  }
+  if (extras.expiresAt !== undefined) headers.set(EXPIRES, extras.expiresAt);
+  if (extras.firstCreatedAt !== undefined) headers.set(FIRST_CREATED, extras.firstCreatedAt);
+  if (extras.description !== undefined)
+    headers.set(DESCRIPTION, encodeURIComponent(extras.description));
+  if (extras.label !== undefined) headers.set(LABEL, extras.label);
   return headers;
 }
 
@@ -73,31 +121,88 @@ export function entryOf(
   createdAt: string,
   headers: MsgHdrs | undefined,
   data: Uint8Array,
+  maxAge: number,
 ): Entry {
-  const key = decodeKey(suffix);
   const reason = deleteReasonOf(headers);
-  if (reason !== undefined) {
-    return {
-      key,
-      revision,
-      createdAt,
-      operation: "delete",
-      reason,
-      value: NOTHING,
-      valueType: undefined,
-      contentType: undefined,
-    };
-  }
-  const contentType = headers?.get(CONTENT_TYPE);
-  return {
-    key,
+  const entry: Entry = {
+    key: decodeKey(suffix),
     revision,
     createdAt,
     operation: "put",
     value: data,
-    valueType: valueTypeOf(headers),
-    contentType: contentType === "" ? undefined : contentType,
+    valueType: undefined,
+    contentType: undefined,
+    expiresAt: undefined,
+    firstCreatedAt: undefined,
+    description: undefined,
+    label: undefined,
+    size: data.length,
   };
+  if (reason !== undefined) {
+    entry.operation = "delete";
+    entry.reason = reason;
+    entry.value = NOTHING;
+    entry.size = 0;
+    return entry;
+  }
+  if (maxAge > 0) entry.expiresAt = isoAfter(createdAt, maxAge);
+  if (headers === undefined) return entry;
+  entry.valueType = valueTypeOf(headers);
+  entry.contentType = optional(headers, CONTENT_TYPE);
+  entry.firstCreatedAt = optional(headers, FIRST_CREATED);
+  entry.label = optional(headers, LABEL);
+  const description = optional(headers, DESCRIPTION);
+  if (description !== undefined) entry.description = decoded(description);
+  const ttl = optional(headers, TTL);
+  if (ttl !== undefined)
+    entry.expiresAt = expiryOf(createdAt, ttl, optional(headers, EXPIRES), entry.expiresAt);
+  const size = optional(headers, SIZE);
+  if (size !== undefined) entry.size = Number(size);
+  return entry;
+}
+
+function optional(headers: MsgHdrs, name: string): string | undefined {
+  const value = headers.get(name);
+  return value === "" ? undefined : value;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The earliest of what the value itself says and of the bucket's own time to live. */
+function expiryOf(
+  createdAt: string,
+  ttl: string,
+  exact: string | undefined,
+  ofBucket: string | undefined,
+): string | undefined {
+  const time = goDuration(ttl);
+  if (time === undefined) return ofBucket;
+  const own =
+    exact !== undefined && !Number.isNaN(Date.parse(exact)) ? exact : isoAfter(createdAt, time);
+  return ofBucket === undefined || own < ofBucket ? own : ofBucket;
+}
+
+/** Milliseconds of a time as NATS writes it: seconds, or `1h30m`; undefined for `never`. */
+function goDuration(text: string): number | undefined {
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  if (!/^(?:\d+(?:\.\d+)?(?:h|m|s|ms))+$/.test(text)) return undefined;
+  const units: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+  let total = 0;
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g))
+    total += Number(number) * units[unit!]!;
+  // The store counts in whole seconds.
+  return Math.trunc(total / 1000) * 1000;
+}
+
+/** A point in time some milliseconds after another one, in ISO 8601. */
+export function isoAfter(time: string, milliseconds: number): string {
+  return new Date(Date.parse(time) + milliseconds).toISOString();
 }
 
 function valueTypeOf(headers: MsgHdrs | undefined): ValueType | undefined {
@@ -106,29 +211,38 @@ function valueTypeOf(headers: MsgHdrs | undefined): ValueType | undefined {
 }
 
 /** An entry from the answer to a direct get, which carries the message's place in headers. */
-export function entryOfDirectGet(message: Msg, subjectPrefix: string): Entry | undefined {
+export function entryOfDirectGet(
+  message: Msg,
+  { prefix, maxAge }: MessageContext,
+): Entry | undefined {
   const { headers } = message;
   // A status instead of a message: 404 for no such message, 408 for a bad request.
   if (headers?.code !== 0) return undefined;
   const subject = headers.get("Nats-Subject");
-  if (!subject.startsWith(subjectPrefix)) return undefined;
+  if (!subject.startsWith(prefix)) return undefined;
   return entryOf(
-    subject.slice(subjectPrefix.length),
+    subject.slice(prefix.length),
     Number(headers.get("Nats-Sequence")),
     isoMillis(headers.get("Nats-Time-Stamp")),
     headers,
     message.data,
+    maxAge,
   );
 }
 
 /** An entry from a message that a consumer delivered. */
-export function entryOfDelivery(message: Msg, delivery: Delivery, subjectPrefix: string): Entry {
+export function entryOfDelivery(
+  message: Msg,
+  delivery: Delivery,
+  { prefix, maxAge }: MessageContext,
+): Entry {
   return entryOf(
-    message.subject.slice(subjectPrefix.length),
+    message.subject.slice(prefix.length),
     delivery.streamSequence,
     new Date(delivery.timestamp).toISOString(),
     message.headers,
     message.data,
+    maxAge,
   );
 }
 

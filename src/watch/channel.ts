@@ -18,8 +18,11 @@ import type { Watch } from "./watch.ts";
 
 /** Bytes of changes that are remembered while watches catch up. */
 const RECENT_BYTES = 64 * 1024 * 1024;
-/** How long a socket may hold up the reading that it shares with others, in milliseconds. */
-const PATIENCE = 10_000;
+/**
+ * How long a socket may hold up the reading that it shares with others, in milliseconds. Less than the time for which
+ * JetStream keeps the consumer of a reading that nobody goes on with.
+ */
+const PATIENCE = 5_000;
 
 export class Channel implements FeedListener {
   readonly name: string;
@@ -140,13 +143,20 @@ export class Channel implements FeedListener {
   /** Reads what is stored for watches that want the same of it, and takes them live. */
   async #read(group: readonly Watch[]): Promise<void> {
     const { patterns, include } = group[0]!.options;
-    let barrier = this.feed.position;
+    const start = this.feed.position;
+    let barrier = start;
     for await (const batch of this.bucket.read(patterns, include === "history" ? "all" : "last")) {
       for (const { entry } of batch) {
         barrier = Math.max(barrier, entry.revision);
-        if (include === "snapshot" && entry.operation === "delete") continue;
+        // A delete that came while this is read may be of a key that was sent before: only older ones can be left out.
+        if (include === "snapshot" && entry.operation === "delete" && entry.revision <= start) {
+          continue;
+        }
         const frame = updateFrame(this.name, entry);
         for (const watch of group) this.#push(watch, frame);
+        // A batch can be more than an outbox may hold, even that of a socket that keeps up.
+        if (group.some((watch) => !watch.isClosed && !watch.outbox.isClear))
+          await this.#paced(group);
       }
       if (!(await this.#paced(group))) return;
     }

@@ -41,6 +41,7 @@ export function updateFrame(bucket: string, entry: Entry): Frame {
     json += `,"value":${value.json},"encoding":"${value.encoding}"`;
   }
   json += `,"operation":"${entry.operation}","revision":${entry.revision},"created_at":"${entry.createdAt}"`;
+  if (entry.expiresAt !== undefined) json += `,"expires_at":${JSON.stringify(entry.expiresAt)}`;
   if (entry.contentType !== undefined)
     json += `,"content_type":${JSON.stringify(entry.contentType)}`;
   if (entry.reason !== undefined) json += `,"reason":"${entry.reason}"`;

@@ -31,6 +31,8 @@ export class Hub {
   readonly #outbox: OutboxLimits;
   readonly #linger: number;
   readonly #channels = new Map<string, Promise<Channel>>();
+  /** The same channels, as soon as they begin to open. */
+  readonly #current = new Map<string, Channel>();
   readonly #idle = new Map<Channel, NodeJS.Timeout>();
   readonly #offDeleted: () => void;
   #closed = false;
@@ -40,7 +42,7 @@ export class Hub {
     this.#outbox = options.outbox ?? DEFAULT_OUTBOX;
     this.#linger = options.linger ?? DEFAULT_LINGER;
     this.#offDeleted = buckets.onDeleted((name) => {
-      this.#channels.get(name)?.then(
+      void this.#channels.get(name)?.then(
         (channel) => channel.feed.bucketDeleted(),
         () => undefined,
       );
@@ -60,12 +62,9 @@ export class Hub {
     if (opening === undefined) {
       opening = this.#openChannel(name);
       this.#channels.set(name, opening);
-      opening.catch(() => {
-        if (this.#channels.get(name) === opening) this.#channels.delete(name);
-      });
     }
     const channel = await opening;
-    this.#rest(channel);
+    if (channel.size === 0) this.#rest(channel);
     return { attach: (options, socket) => this.#attach(channel, options, socket) };
   }
 
@@ -79,11 +78,18 @@ export class Hub {
       channel?.close(closeCodes.goingAway, "this gateway is shutting down: connect again");
     }
     this.#channels.clear();
+    this.#current.clear();
   }
 
   async #openChannel(name: string): Promise<Channel> {
     const channel = new Channel(name, () => this.#drop(channel));
-    channel.start(await this.#buckets.follow(name, channel));
+    this.#current.set(name, channel);
+    try {
+      channel.start(await this.#buckets.follow(name, channel));
+    } catch (error) {
+      this.#drop(channel);
+      throw error;
+    }
     return channel;
   }
 
@@ -95,7 +101,7 @@ export class Hub {
     return {
       drained: () => watch.flush(),
       close: () => {
-        watch.isClosed = true;
+        watch.close();
         channel.leave(watch);
         if (channel.size === 0) this.#rest(channel);
       },
@@ -104,7 +110,7 @@ export class Hub {
 
   /** Closes a channel that nobody watches, after a while. */
   #rest(channel: Channel): void {
-    if (channel.size > 0 || this.#closed) return;
+    if (this.#closed || this.#current.get(channel.name) !== channel) return;
     clearTimeout(this.#idle.get(channel));
     const timer = setTimeout(() => {
       this.#drop(channel);
@@ -116,7 +122,12 @@ export class Hub {
   #drop(channel: Channel): void {
     clearTimeout(this.#idle.get(channel));
     this.#idle.delete(channel);
-    this.#channels.delete(channel.name);
+    // Under the name may be a later channel by now: the bucket was created again and is watched again.
+    const { name } = channel;
+    if (this.#current.get(name) === channel) {
+      this.#current.delete(name);
+      this.#channels.delete(name);
+    }
   }
 }
 

@@ -73,6 +73,12 @@ export class Watch {
     this.#settle();
   }
 
+  /** The socket is gone: nobody need wait for it any more. */
+  close(): void {
+    this.isClosed = true;
+    this.#settle();
+  }
+
   #settle(): void {
     this.#onClear?.();
   }

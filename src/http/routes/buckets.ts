@@ -8,12 +8,12 @@ import {
 } from "../../protocol/messages.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { readJson } from "../body.ts";
-import { decodePart, rawSegments } from "../input.ts";
 import { resource } from "../resource.ts";
+import { targetOf } from "../target.ts";
 
 /** @param base path of the bucket collection, for instance `/api/v1/kv/buckets` */
 export function bucketRoutes(app: Hono, base: string, buckets: Buckets): void {
-  const depth = base.split("/").length - 1;
+  const target = targetOf(base, buckets);
 
   resource(app, base, {
     GET: async (c) => {
@@ -26,14 +26,17 @@ export function bucketRoutes(app: Hono, base: string, buckets: Buckets): void {
     },
   });
 
-  const nameOf = (c: Parameters<typeof rawSegments>[0]): string =>
-    decodePart(rawSegments(c)[depth] ?? "", "invalid_bucket_name");
   resource(app, `${base}/:bucket`, {
-    GET: async (c) => c.json(await buckets.info(nameOf(c))),
+    GET: async (c) => c.json(await buckets.info(target.bucketName(c))),
     PATCH: async (c) =>
-      c.json(await buckets.update(nameOf(c), parseWith(updateBucketSchema, await readJson(c)))),
+      c.json(
+        await buckets.update(
+          target.bucketName(c),
+          parseWith(updateBucketSchema, await readJson(c)),
+        ),
+      ),
     DELETE: async (c) => {
-      await buckets.delete(nameOf(c));
+      await buckets.delete(target.bucketName(c));
       return c.body(null, 204);
     },
   });

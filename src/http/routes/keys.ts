@@ -1,28 +1,28 @@
 import type { Context, Hono } from "hono";
-import { assertBucketName } from "../../protocol/bucket-names.ts";
 import { KvError } from "../../protocol/errors.ts";
-import { assertKey, parsePattern } from "../../protocol/keys.ts";
+import { parsePattern } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { KeyList } from "../../protocol/messages.ts";
 import { mediaTypeOf, valueFromBody } from "../../protocol/values.ts";
-import type { Bucket } from "../../store/bucket.ts";
 import type { Buckets } from "../../store/buckets.ts";
-import { readBody } from "../body.ts";
-import { entryJson } from "../entry-json.ts";
+import { patch } from "../../store/updates.ts";
+import { readBody, readJson } from "../body.ts";
+import { entryJson, headerText, metadataHeaders } from "../entry-json.ts";
 import {
-  decodePart,
+  consistency,
   flag,
   integer,
   isNotModified,
-  rawSegments,
+  putOptions,
   text,
+  ttlOf,
   wantsRaw,
   writeCondition,
 } from "../input.ts";
 import { resource } from "../resource.ts";
+import { KEY, targetOf } from "../target.ts";
+import { writtenResponse } from "../written.ts";
 
-/** The rest of a path: slashes and line breaks, which a dot would not match, can be part of a key. */
-const KEY = ":key{[\\s\\S]*}";
 const JSON_TYPE = { "Content-Type": "application/json" };
 
 /**
@@ -32,66 +32,70 @@ const JSON_TYPE = { "Content-Type": "application/json" };
  * @param base path of the bucket collection, for instance `/api/v1/kv/buckets`
  */
 export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
-  // Segments of the raw path: base, bucket, "keys" or "history", and the key, which may itself hold slashes.
-  const depth = base.split("/").length - 1;
-
-  const openBucket = (c: Context): Promise<Bucket> => {
-    const name = decodePart(rawSegments(c)[depth] ?? "", "invalid_bucket_name");
-    assertBucketName(name);
-    return buckets.open(name);
-  };
-  const keyOf = (c: Context): string => {
-    const segments = rawSegments(c);
-    const key =
-      segments.length > depth + 2
-        ? decodePart(segments.slice(depth + 2).join("/"), "invalid_key")
-        : (text(c, "key", "invalid_key") ?? "");
-    assertKey(key);
-    return key;
-  };
+  const target = targetOf(base, buckets);
 
   const entry = {
     GET: async (c: Context): Promise<Response> => {
-      const key = keyOf(c);
+      const key = target.key(c);
       const revision = integer(c, "revision", 1, Number.MAX_SAFE_INTEGER);
-      const bucket = await openBucket(c);
+      const options = consistency(c);
+      const bucket = await target.bucket(c);
       const found =
-        revision === undefined ? await bucket.get(key) : await bucket.getRevision(key, revision);
+        revision === undefined
+          ? await bucket.get(key, options)
+          : await bucket.getRevision(key, revision);
       const etag = `"${found.revision}"`;
       if (isNotModified(c, found.revision)) return c.body(null, 304, { ETag: etag });
       if (wantsRaw(c)) {
         // Whoever may write could store a page with a script: it must not run with this origin's rights.
         return c.body(found.value as Uint8Array<ArrayBuffer>, 200, {
-          "Content-Type": mediaTypeOf(found.valueType, found.contentType, found.value),
+          "Content-Type": headerText(mediaTypeOf(found.valueType, found.contentType, found.value)),
           "Content-Security-Policy": "sandbox",
           "X-Content-Type-Options": "nosniff",
-          "Last-Modified": new Date(found.createdAt).toUTCString(),
+          ...metadataHeaders(found),
           ETag: etag,
         });
       }
-      return c.body(entryJson(found), 200, { ...JSON_TYPE, ETag: etag });
+      const metadata = c.req.method === "HEAD" ? metadataHeaders(found) : undefined;
+      return c.body(entryJson(found), 200, { ...JSON_TYPE, ...metadata, ETag: etag });
     },
 
     PUT: async (c: Context): Promise<Response> => {
-      const key = keyOf(c);
-      const condition = writeCondition(c);
-      const bytes = await readBody(c, buckets.maxPayload - limits.valueHeaders);
+      const key = target.key(c);
+      const options = putOptions(c);
+      const bytes = await readBody(c, buckets.maxValueSize);
       const value = valueFromBody(bytes, c.req.header("Content-Type"));
-      const { revision, createdAt } = await (await openBucket(c)).put(key, value, condition);
-      return c.body(`{"revision":${revision},"created_at":"${createdAt}"}`, 200, {
-        ...JSON_TYPE,
-        ETag: `"${revision}"`,
+      const bucket = await target.bucket(c);
+      const written = await bucket.put(key, value, options);
+      let more = "";
+      if (options.returns === "previous") {
+        more = `,"previous":${written.previous === undefined ? "null" : entryJson(written.previous)}`;
+      } else if (written.latest !== undefined) {
+        more = `,"latest":${entryJson(written.latest)}`;
+      }
+      return writtenResponse(c, bucket, written, more);
+    },
+
+    PATCH: async (c: Context): Promise<Response> => {
+      const key = target.key(c);
+      const condition = writeCondition(c);
+      const ttl = ttlOf(c);
+      const change = await readJson(c, buckets.maxValueSize);
+      const bucket = await target.bucket(c);
+      const { value, ...written } = await patch(bucket, key, change, {
+        ...(condition === undefined ? {} : { condition }),
+        ...(ttl === undefined ? {} : { ttl }),
       });
+      return writtenResponse(c, bucket, written, `,"value":${JSON.stringify(value)}`);
     },
 
     DELETE: async (c: Context): Promise<Response> => {
-      const key = keyOf(c);
+      const key = target.key(c);
       const condition = writeCondition(c);
       const purge = flag(c, "purge");
-      await (
-        await openBucket(c)
-      ).delete(key, { purge, ...(condition === undefined ? {} : { condition }) });
-      return c.body(null, 204);
+      const bucket = await target.bucket(c);
+      await bucket.delete(key, { purge, ...(condition === undefined ? {} : { condition }) });
+      return c.body(null, 204, { Durability: bucket.durability });
     },
   };
   resource(app, `${base}/:bucket/keys/${KEY}`, entry);
@@ -104,7 +108,7 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       const cursor = decodeCursor(text(c, "cursor", "invalid_request"));
       const limit = integer(c, "limit", 1, limits.page);
       const pattern = filter === undefined ? undefined : parsePattern(filter);
-      let keys = await (await openBucket(c)).keys(pattern);
+      let keys = await (await target.bucket(c)).keys(pattern);
       if (prefix !== undefined) keys = keys.filter((key) => key.startsWith(prefix));
       if (cursor !== undefined) keys = keys.filter((key) => key > cursor);
       const page = limit === undefined ? keys : keys.slice(0, limit);
@@ -116,8 +120,8 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
 
   const history = {
     GET: async (c: Context): Promise<Response> => {
-      const key = keyOf(c);
-      const entries = await (await openBucket(c)).history(key);
+      const key = target.key(c);
+      const entries = await (await target.bucket(c)).history(key);
       return c.body(
         `{"entries":[${entries.map(entryJson).join(",")}],"count":${entries.length}}`,
         200,

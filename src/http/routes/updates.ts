@@ -1,0 +1,48 @@
+import type { Context, Hono } from "hono";
+import type { z } from "zod";
+import { parseTtl } from "../../protocol/durations.ts";
+import { incrementSchema, parseWith, restoreSchema, touchSchema } from "../../protocol/messages.ts";
+import type { Buckets } from "../../store/buckets.ts";
+import { increment, restore, touch } from "../../store/updates.ts";
+import { readJson } from "../body.ts";
+import { writeCondition } from "../input.ts";
+import { resource } from "../resource.ts";
+import { KEY, targetOf } from "../target.ts";
+import { writtenResponse } from "../written.ts";
+
+/** Writes that depend on what a key holds: increment, touch, restore. The key stands in the path or in `?key=`. */
+export function updateRoutes(app: Hono, base: string, buckets: Buckets): void {
+  const target = targetOf(base, buckets);
+  const route = (name: string, handler: (c: Context) => Promise<Response>): void => {
+    resource(app, `${base}/:bucket/${name}/${KEY}`, { POST: handler });
+    resource(app, `${base}/:bucket/${name}`, { POST: handler });
+  };
+  /** A body that may be left out when nothing in it is needed. */
+  const read = async <T>(c: Context, schema: z.ZodType<T>): Promise<T> =>
+    parseWith(schema, c.req.header("Content-Length") === "0" ? {} : await readJson(c));
+
+  route("increment", async (c) => {
+    const key = target.key(c);
+    const { by = 1, initial = 0, ttl } = await read(c, incrementSchema);
+    const seconds = ttl === undefined ? {} : { ttl: parseTtl(ttl) };
+    const bucket = await target.bucket(c);
+    const { value, ...written } = await increment(bucket, key, { by, initial, ...seconds });
+    return writtenResponse(c, bucket, written, `,"value":${value}`);
+  });
+
+  route("touch", async (c) => {
+    const key = target.key(c);
+    const { ttl } = parseWith(touchSchema, await readJson(c));
+    const seconds = parseTtl(ttl);
+    const bucket = await target.bucket(c);
+    return writtenResponse(c, bucket, await touch(bucket, key, seconds));
+  });
+
+  route("restore", async (c) => {
+    const key = target.key(c);
+    const condition = writeCondition(c);
+    const { revision } = parseWith(restoreSchema, await readJson(c));
+    const bucket = await target.bucket(c);
+    return writtenResponse(c, bucket, await restore(bucket, key, revision, condition));
+  });
+}
