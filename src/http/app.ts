@@ -2,10 +2,12 @@ import { Hono } from "hono";
 import type { Logger } from "pino";
 import { KvError } from "../protocol/errors.ts";
 import type { Buckets } from "../store/buckets.ts";
-import { errorResponse } from "./errors.ts";
+import { errorResponse, publicError } from "./errors.ts";
 import { cors } from "./middleware/cors.ts";
 import { requestLog } from "./middleware/request-log.ts";
 import type { OriginPolicy } from "./origins.ts";
+import { requestId } from "./request-id.ts";
+import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { updateRoutes } from "./routes/updates.ts";
@@ -25,6 +27,9 @@ export function createApp({ buckets, log, origins, state }: AppDeps): Hono {
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
   keyRoutes(app, "/api/v1/kv/buckets", buckets);
+  batchRoutes(app, "/api/v1/kv/buckets", buckets, (c, error) =>
+    publicError(error, log, requestId(c)),
+  );
   updateRoutes(app, "/api/v1/kv/buckets", buckets);
   bucketRoutes(app, "/api/v1/kv/buckets", buckets);
   systemRoutes(app, buckets, state);

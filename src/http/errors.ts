@@ -3,6 +3,9 @@ import type { Logger } from "pino";
 import { KvError } from "../protocol/errors.ts";
 import { requestId } from "./request-id.ts";
 
+/** How a route turns what was thrown into an error that it may show inside an answer. */
+export type PublicError = (c: Context, error: unknown) => KvError;
+
 /** Turns whatever was thrown into the one error that leaves the gateway. What is not ours goes to the log only. */
 export function publicError(error: unknown, log: Logger, id: string): KvError {
   if (error instanceof KvError) {

@@ -204,10 +204,10 @@ export function putOptions(c: Context): PutOptions {
   const returns = oneOf(c, "return", ["previous", "latest"]);
   if (returns !== undefined) options.returns = returns;
   const description = text(c, "description", "invalid_request");
-  if (description !== undefined && description.length > limits.description) {
+  if (description !== undefined && description.length > limits.keyDescription) {
     throw new KvError(
       "invalid_request",
-      `"description" has at most ${limits.description} characters`,
+      `"description" has at most ${limits.keyDescription} characters`,
       {
         details: { field: "description" },
       },

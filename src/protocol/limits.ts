@@ -18,6 +18,12 @@ export const limits = {
   contentType: 255,
   /** Length of a bucket's description, in characters. */
   description: 1024,
+  /** Length of a key's description, in characters. */
+  keyDescription: 256,
+  /** Items of a batch, operations of a transaction. */
+  items: 1000,
+  /** Body of a batch or a transaction. */
+  itemsBody: 32 * 1024 * 1024,
   /** Body of a request that is not a value. */
   jsonBody: 64 * 1024,
   /** A frame that a watch client may send. */

@@ -53,6 +53,49 @@ export const incrementSchema = z.strictObject({
 
 export const touchSchema = z.strictObject({ ttl });
 
+const encoding = z.enum(["json", "text", "base64"]).optional();
+const operation = z.discriminatedUnion("op", [
+  z.strictObject({
+    op: z.literal("put"),
+    key: z.string(),
+    value: z.json(),
+    encoding,
+    ttl: ttl.optional(),
+  }),
+  z.strictObject({
+    op: z.literal("create"),
+    key: z.string(),
+    value: z.json(),
+    encoding,
+    ttl: ttl.optional(),
+  }),
+  z.strictObject({
+    op: z.literal("update"),
+    key: z.string(),
+    value: z.json(),
+    encoding,
+    revision: z.int().min(0),
+    ttl: ttl.optional(),
+  }),
+  z.strictObject({ op: z.literal("delete"), key: z.string(), revision: z.int().min(0).optional() }),
+  z.strictObject({ op: z.literal("purge"), key: z.string(), revision: z.int().min(0).optional() }),
+  z.strictObject({ op: z.literal("check"), key: z.string(), revision: z.int().min(0) }),
+]);
+
+export const transactionSchema = z.strictObject({
+  operations: z.array(operation).min(1).max(limits.items),
+});
+
+export const batchSchema = z.strictObject({
+  get: z.array(z.string()).optional(),
+  set: z
+    .array(z.strictObject({ key: z.string(), value: z.json(), encoding, ttl: ttl.optional() }))
+    .optional(),
+  delete: z.array(z.string()).optional(),
+});
+
+export const compactSchema = z.strictObject({ older_than: ttl.optional() });
+
 export const restoreSchema = z.strictObject({ revision: z.int().min(1) });
 
 /** A bucket as the API shows it. */

@@ -23,6 +23,25 @@ export function utf8(bytes: Uint8Array): string | undefined {
   }
 }
 
+/**
+ * The value that an item of a batch or a transaction gives in JSON.
+ *
+ * @param encoding what `value` is: `json` (default) itself, `text` a string, `base64` bytes as a string
+ * @throws KvError `invalid_request`
+ */
+export function valueFromJson(value: unknown, encoding: Encoding = "json"): Value {
+  if (encoding === "json")
+    return { bytes: new TextEncoder().encode(JSON.stringify(value)), type: "json" };
+  if (typeof value !== "string")
+    throw new KvError("invalid_request", `a value with encoding "${encoding}" is a string`);
+  if (encoding === "text") return { bytes: new TextEncoder().encode(value), type: "text" };
+  try {
+    return { bytes: bytesOfBase64(value), type: "bytes" };
+  } catch (cause) {
+    throw new KvError("invalid_request", "the value is not base64", { cause });
+  }
+}
+
 /** A media type without its parameters, in lower case: `Text/Plain; charset=utf-8` is `text/plain`. */
 function essence(mediaType: string): string {
   const end = mediaType.indexOf(";");

@@ -1,3 +1,4 @@
+import type { MsgHdrs } from "nats";
 import { isExpired, isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { encodeKey, everyKey, keyPattern, type KeyPattern } from "../protocol/keys.ts";
@@ -18,6 +19,9 @@ import { Reads } from "./reads.ts";
 import { NoRespondersError } from "./requests.ts";
 import { scan } from "./scan.ts";
 import {
+  CARRIER,
+  carrierHeaders,
+  setCheck,
   entryOfDelivery,
   isoAfter,
   tombstoneHeaders,
@@ -64,6 +68,13 @@ export interface Replacement {
   extras?: ValueExtras;
 }
 
+/** A message of an atomic batch. */
+export interface BatchMessage {
+  subject: string;
+  payload: Uint8Array;
+  headers: MsgHdrs;
+}
+
 const NOTHING = new Uint8Array(0);
 /** Attempts to get a write through that loses races against other writers of the same key. */
 const ATTEMPTS = 100;
@@ -88,6 +99,7 @@ export class Bucket {
   readonly #maxValueSize: number | undefined;
   readonly #keepsHistory: boolean;
   readonly #allowsTtl: boolean;
+  readonly #allowsBatches: boolean;
 
   constructor(js: JetStream, name: string, info: StreamInfo) {
     const { config } = info;
@@ -110,6 +122,7 @@ export class Bucket {
     this.#maxValueSize = maxValueSizeOf(config);
     this.#keepsHistory = config.max_msgs_per_subject !== 1;
     this.#allowsTtl = config.allow_msg_ttl === true;
+    this.#allowsBatches = config.allow_atomic === true;
   }
 
   get subjectPrefix(): string {
@@ -265,6 +278,7 @@ export class Bucket {
         const entries: StoredEntry[] = [];
         for (const { message, delivery } of batch) {
           const suffix = message.subject.slice(prefix.length);
+          if (suffix === CARRIER) continue;
           if (!isExact && !patterns.some((pattern) => pattern.matches(suffix))) continue;
           const entry = entryOfDelivery(message, delivery, this.context);
           if (!isExpired(entry)) entries.push({ suffix, entry });
@@ -300,6 +314,61 @@ export class Bucket {
       }
     }
     return [...live].sort();
+  }
+
+  /** The last message of a key, tombstones included, from the stream's leader. */
+  latest(key: string): Promise<Entry | undefined> {
+    return this.#reads.leaderLatest(key);
+  }
+
+  /** @throws KvError `value_too_large`, `unsupported` */
+  valueMessage(key: string, value: Value, extras: ValueExtras, expected?: number): BatchMessage {
+    this.#checkSize(value);
+    this.#checkTtl(extras.ttl);
+    const headers = valueHeaders(value, extras, this.#keepsHistory, expected);
+    return { subject: this.context.prefix + encodeKey(key), payload: value.bytes, headers };
+  }
+
+  tombstoneMessage(key: string, purge: boolean, expected?: number): BatchMessage {
+    return {
+      subject: this.context.prefix + encodeKey(key),
+      payload: NOTHING,
+      headers: tombstoneHeaders(purge, expected),
+    };
+  }
+
+  /** A message that is there only to carry a condition on some key. It looks deleted, and goes by itself. */
+  carrierMessage(): BatchMessage {
+    return { subject: this.context.prefix + CARRIER, payload: NOTHING, headers: carrierHeaders() };
+  }
+
+  /** Makes a message depend on the revision of a key that the batch does not write. */
+  addCheck({ headers }: BatchMessage, key: string, revision: number): void {
+    setCheck(headers, this.context.prefix + encodeKey(key), revision);
+  }
+
+  /**
+   * Stores messages as one atomic batch: all or none.
+   *
+   * @returns the sequence of the first one; the others follow it
+   */
+  async publishBatch(messages: readonly BatchMessage[]): Promise<number> {
+    const { serverVersion } = this.#js.connection;
+    if (!capabilitiesOf(serverVersion).atomicBatch)
+      throw needsServer("a transaction", "2.12", serverVersion);
+    if (!this.#allowsBatches) {
+      throw new KvError(
+        "config_differs",
+        `bucket "${this.name}" was created without support for transactions (allow_atomic)`,
+      );
+    }
+    try {
+      const { seq } = await this.#js.publishBatch(messages);
+      return seq - messages.length + 1;
+    } catch (error) {
+      if (error instanceof NoRespondersError) throw await this.#reads.absence(error);
+      throw kvErrorOf(error, this.name);
+    }
   }
 
   /** Runs a write under a condition, which on the wire is one expected revision. */

@@ -1,7 +1,11 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { connect, credsAuthenticator, type ConnectionOptions, type NatsConnection } from "nats";
 import { KvError } from "../protocol/errors.ts";
 import { Requests } from "./requests.ts";
+
+/** How long closing waits for the server to take what is buffered, in milliseconds. */
+const DRAIN = 1_000;
 
 /** How to reach NATS. */
 export interface NatsOptions {
@@ -92,8 +96,12 @@ export class StoreConnection {
   /** Sends what is buffered, then closes. */
   async close(): Promise<void> {
     if (this.#nats.isClosed()) return;
-    // drain() waits for the server; a server that is away must not hold up a shutdown
-    await (this.#up ? this.#nats.drain() : this.#nats.close());
+    // drain() waits for the server; one that is away, or frozen, must not hold up a shutdown.
+    if (this.#up) {
+      const drained = this.#nats.drain().catch(() => undefined);
+      await Promise.race([drained, delay(DRAIN, undefined, { ref: false })]);
+    }
+    if (!this.#nats.isClosed()) await this.#nats.close();
   }
 
   async #follow(): Promise<void> {

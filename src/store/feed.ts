@@ -17,7 +17,7 @@ import type { Bucket } from "./bucket.ts";
 import { codes, JetStreamError, type JetStream, type StreamInfo } from "./jetstream.ts";
 import { KeyIndex } from "./key-index.ts";
 import { scan } from "./scan.ts";
-import { deleteReasonOf, deliveryOf, entryOfDelivery } from "./stored-message.ts";
+import { CARRIER, deleteReasonOf, deliveryOf, entryOfDelivery } from "./stored-message.ts";
 
 /** A change of a key, with the subject suffix under which it is stored. */
 export interface Change extends Entry {
@@ -99,6 +99,11 @@ export class Feed {
     }
     void feed.#fillIndex();
     return feed;
+  }
+
+  /** Whether changes arrive as they happen; false from a loss until it has been made good. */
+  get isCurrent(): boolean {
+    return !this.#recovering;
   }
 
   /** Revision of the last change delivered. */
@@ -199,6 +204,7 @@ export class Feed {
     this.#position = delivery.streamSequence;
     const { subjectPrefix } = this.bucket;
     const suffix = message.subject.slice(subjectPrefix.length);
+    if (suffix === CARRIER) return;
     this.#deliver({ ...entryOfDelivery(message, delivery, this.bucket.context), suffix });
   }
 

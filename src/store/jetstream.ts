@@ -1,4 +1,4 @@
-import type { MsgHdrs } from "nats";
+import { nuid, type MsgHdrs } from "nats";
 import { KvError } from "../protocol/errors.ts";
 import type { StoreConnection } from "./connection.ts";
 import { NoRespondersError } from "./requests.ts";
@@ -130,6 +130,27 @@ export class JetStream {
   async publish(subject: string, payload: Uint8Array, headers?: MsgHdrs): Promise<PublishAck> {
     const reply = await this.connection.requests.request(subject, payload, headers);
     return checked(JSON.parse(reply.string()) as PublishAck & { error?: ApiError });
+  }
+
+  /**
+   * Stores messages as one atomic batch and resolves with the last one's place.
+   *
+   * @throws as {@link publish}
+   */
+  async publishBatch(
+    messages: readonly { subject: string; payload: Uint8Array; headers: MsgHdrs }[],
+  ): Promise<PublishAck> {
+    const id = nuid.next();
+    messages.forEach(({ headers }, i) => {
+      headers.set("Nats-Batch-Id", id);
+      headers.set("Nats-Batch-Sequence", String(i + 1));
+    });
+    messages.at(-1)?.headers.set("Nats-Batch-Commit", "1");
+    const reply = await this.connection.requests.requestAfter(
+      messages.slice(0, -1),
+      messages.at(-1)!,
+    );
+    return checked<PublishAck>(JSON.parse(reply.string()) as PublishAck & { error?: ApiError });
   }
 
   streamInfo(stream: string): Promise<StreamInfo> {

@@ -17,7 +17,14 @@ interface Pending {
 interface Outgoing {
   subject: string;
   payload: Uint8Array | string;
-  options: { reply: string; headers?: MsgHdrs };
+  options: { reply?: string; headers?: MsgHdrs };
+}
+
+/** A message to publish. */
+export interface Message {
+  subject: string;
+  payload: Uint8Array;
+  headers: MsgHdrs;
 }
 
 /** How long the store may take to answer before a request fails, in milliseconds. */
@@ -68,6 +75,28 @@ export class Requests {
         return true;
       };
       this.#start({ onReply, reject, deadline: Date.now() + timeout }, subject, payload, headers);
+    });
+  }
+
+  /**
+   * Sends messages that nobody answers, and a request right behind them.
+   *
+   * @throws as {@link request}
+   */
+  requestAfter(messages: readonly Message[], last: Message): Promise<Msg> {
+    return new Promise((resolve, reject) => {
+      if (this.#isUp()) {
+        this.#schedule();
+        for (const { subject, payload, headers } of messages) {
+          this.#outgoing.push({ subject, payload, options: { headers } });
+        }
+      }
+      const onReply = (message: Msg): boolean => {
+        resolve(message);
+        return true;
+      };
+      const deadline = Date.now() + DEFAULT_TIMEOUT;
+      this.#start({ onReply, reject, deadline }, last.subject, last.payload, last.headers);
     });
   }
 
@@ -146,7 +175,7 @@ export class Requests {
       try {
         this.#nats.publish(subject, payload, options);
       } catch (cause) {
-        const token = options.reply.slice(this.#inbox.length);
+        const token = options.reply?.slice(this.#inbox.length) ?? "";
         const error = cause instanceof Error ? cause : new Error(String(cause));
         if (cause instanceof natsErrors.InvalidArgumentError) {
           const size = "the value is larger than the NATS server takes";

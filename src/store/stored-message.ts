@@ -21,6 +21,7 @@ const TTL = "Nats-TTL";
 const OPERATION = "KV-Operation";
 const ROLLUP = "Nats-Rollup";
 const EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence";
+const EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject";
 const MARKER_REASON = "Nats-Marker-Reason";
 /** Size of a payload that was left on the server. */
 const SIZE = "Nats-Msg-Size";
@@ -91,6 +92,22 @@ export function tombstoneHeaders(purge: boolean, expected?: number): MsgHdrs {
   if (purge) headers.set(ROLLUP, "sub");
   if (expected !== undefined) headers.set(EXPECTED_REVISION, String(expected));
   return headers;
+}
+
+/** Subject suffix of messages that only carry a condition of a transaction. No key is stored under it. */
+export const CARRIER = "_jetbucket/carrier";
+
+/** Headers of such a message: for every NATS client a deleted key, and gone after a second. */
+export function carrierHeaders(): MsgHdrs {
+  const headers = tombstoneHeaders(false);
+  headers.set(TTL, "1s");
+  return headers;
+}
+
+/** Makes a message depend on another subject's revision. */
+export function setCheck(headers: MsgHdrs, subject: string, revision: number): void {
+  headers.set(EXPECTED_REVISION, String(revision));
+  headers.set(EXPECTED_SUBJECT, subject);
 }
 
 /** Why a message is no value, or undefined when it is one. */

@@ -65,6 +65,11 @@ export class Hub {
     }
     const channel = await opening;
     if (channel.size === 0) this.#rest(channel);
+    if (!channel.feed.isCurrent) {
+      throw new KvError("store_unavailable", `bucket "${name}" cannot be followed now`, {
+        retryAfter: 1,
+      });
+    }
     return { attach: (options, socket) => this.#attach(channel, options, socket) };
   }
 

@@ -1,0 +1,136 @@
+import type { Entry } from "../protocol/entry.ts";
+import { KvError } from "../protocol/errors.ts";
+import type { Value } from "../protocol/values.ts";
+import type { Bucket, BatchMessage } from "./bucket.ts";
+import { checkCondition, type Condition } from "./conditions.ts";
+import { isWrongRevision } from "./errors.ts";
+
+/** One step of a transaction. All happen, or none. */
+export type Operation =
+  | { op: "put"; key: string; value: Value; ttl?: number }
+  /** The key must not exist. */
+  | { op: "create"; key: string; value: Value; ttl?: number }
+  /** The key must stand at a revision. */
+  | { op: "update"; key: string; value: Value; revision: number; ttl?: number }
+  | { op: "delete" | "purge"; key: string; revision?: number }
+  /** Writes nothing: the key must stand at a revision, or, with 0, not exist. */
+  | { op: "check"; key: string; revision: number };
+
+export interface Committed {
+  /** The new revision of every key that was written. */
+  revisions: Map<string, number>;
+}
+
+/** Attempts to get through when keys that have to be absent have tombstones that come and go. */
+const ATTEMPTS = 32;
+
+/**
+ * Carries out operations on several keys, all or none: readers and watchers see every one of them, or none.
+ *
+ * @throws KvError `key_exists` or `revision_mismatch` for the first operation whose condition does not hold, with `index`, `op`,
+ * `key` and `current_revision` in its details; `unsupported` when the server is too old; as `Bucket.put` otherwise
+ */
+export async function transact(
+  bucket: Bucket,
+  operations: readonly Operation[],
+): Promise<Committed> {
+  const conditions = operations.map(conditionOf);
+  const expected = conditions.map((condition) =>
+    condition?.kind === "revision" ? condition.revision : condition && 0,
+  );
+  for (let attempt = 1; ; attempt++) {
+    const { messages, places } = messagesOf(bucket, operations, expected);
+    try {
+      const first = await bucket.publishBatch(messages);
+      return { revisions: new Map(Array.from(places, ([key, place]) => [key, first + place])) };
+    } catch (error) {
+      if (!isWrongRevision(error)) throw error;
+      const latest = await Promise.all(
+        operations.map(async ({ key }, i) =>
+          conditions[i] === undefined ? undefined : await bucket.latest(key),
+        ),
+      );
+      operations.forEach((operation, index) =>
+        checkOperation(operation, index, conditions[index], latest[index]),
+      );
+      // All conditions hold: a tombstone stands where a key has to be absent, or somebody else came and went.
+      if (attempt === ATTEMPTS) {
+        throw new KvError(
+          "store_unavailable",
+          "other writers were faster too many times: try again",
+          {
+            retryAfter: 1,
+            cause: error,
+          },
+        );
+      }
+      conditions.forEach((condition, i) => {
+        if (condition !== undefined) expected[i] = latest[i]?.revision ?? 0;
+      });
+    }
+  }
+}
+
+function conditionOf(operation: Operation): Condition | undefined {
+  if (operation.op === "create") return { kind: "absent" };
+  if (operation.op === "put" || operation.revision === undefined) return undefined;
+  return { kind: "revision", revision: operation.revision };
+}
+
+function checkOperation(
+  { op, key }: Operation,
+  index: number,
+  condition: Condition | undefined,
+  latest: Entry | undefined,
+): void {
+  try {
+    checkCondition(key, condition, latest);
+  } catch (error) {
+    if (!(error instanceof KvError)) throw error;
+    throw new KvError(error.code, `operation ${index} (${op}): ${error.message}`, {
+      details: { ...error.details, index, op, key },
+      cause: error,
+    });
+  }
+}
+
+/**
+ * The messages of a transaction, and at which place each written key stands among them.
+ *
+ * A message carries one condition, its own key's or another's. So a check rides on a write that has none; when there are more
+ * checks than such writes, the others get carriers, which nobody ever sees.
+ */
+function messagesOf(
+  bucket: Bucket,
+  operations: readonly Operation[],
+  expected: readonly (number | undefined)[],
+): { messages: BatchMessage[]; places: Map<string, number> } {
+  const messages: BatchMessage[] = [];
+  const places = new Map<string, number>();
+  const free: BatchMessage[] = [];
+  operations.forEach((operation, i) => {
+    if (operation.op === "check") return;
+    const revision = expected[i];
+    const message = !("value" in operation)
+      ? bucket.tombstoneMessage(operation.key, operation.op === "purge", revision)
+      : bucket.valueMessage(
+          operation.key,
+          operation.value,
+          operation.ttl === undefined ? {} : { ttl: operation.ttl },
+          revision,
+        );
+    places.set(operation.key, messages.length);
+    messages.push(message);
+    if (revision === undefined) free.push(message);
+  });
+  operations.forEach((operation, i) => {
+    if (operation.op !== "check") return;
+    let carrier = free.pop();
+    if (carrier === undefined) {
+      carrier = bucket.carrierMessage();
+      messages.push(carrier);
+    }
+    bucket.addCheck(carrier, operation.key, expected[i] ?? 0);
+  });
+  return { messages, places };
+}
