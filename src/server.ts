@@ -5,7 +5,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Logger } from "pino";
 import { createApp } from "./http/app.ts";
-import { withoutRawBytes } from "./http/input.ts";
 import { originPolicy } from "./http/origins.ts";
 import { WatchServer } from "./http/watch.ts";
 import { limits } from "./protocol/limits.ts";
@@ -75,10 +74,7 @@ async function serve(
   const app = createApp({ buckets, log, origins, state: { isOpen: () => isOpen } });
   const watches = new WatchServer({ hub, log, origins });
   const answer = getRequestListener(app.fetch);
-  const http = createHttpServer((request, response) => {
-    if (request.url !== undefined) request.url = withoutRawBytes(request.url);
-    void answer(request, response);
-  });
+  const http = createHttpServer((request, response) => void answer(request, response));
   watches.listen(http);
   try {
     await listen(http, settings.port, settings.host);
@@ -92,10 +88,14 @@ async function serve(
     isOpen = false;
     const closed = new Promise<void>((resolve) => http.close(() => resolve()));
     await hub.close();
+    // Connections whose last request has been answered would be kept alive for the next one.
+    const idle = setInterval(() => http.closeIdleConnections(), 50);
     await Promise.race([closed, delay(FINISH, undefined, { ref: false })]);
+    clearInterval(idle);
     watches.close();
     http.closeAllConnections();
     await closed;
+    await buckets.close();
     offConnection();
     await connection.close();
     await embedded?.stop();

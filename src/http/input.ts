@@ -18,14 +18,6 @@ export function rawSegments(c: Context): string[] {
 export type AddressCode =
   "invalid_key" | "invalid_bucket_name" | "invalid_filter" | "invalid_request";
 
-/**
- * Percent-encodes what a client has sent raw: node:http reads the bytes of an address as Latin-1, and UTF-8 in it, as
- * curl sends it, would become another key.
- */
-export function withoutRawBytes(url: string): string {
-  return url.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16)}`);
-}
-
 /** Decodes a part of a path once. @throws KvError of the given code */
 export function decodePart(part: string, code: AddressCode): string {
   if (!part.includes("%")) return part;

@@ -13,7 +13,7 @@ import type { Frame } from "../watch/frames.ts";
 import type { Hub } from "../watch/hub.ts";
 import type { WatchOptions, WatchSocket } from "../watch/watch.ts";
 import { errorHeaders, publicError } from "./errors.ts";
-import { decodePart, queryTexts, withoutRawBytes } from "./input.ts";
+import { decodePart, queryTexts } from "./input.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { newRequestId } from "./request-id.ts";
 
@@ -58,6 +58,10 @@ export class WatchServer {
   /** Takes the upgrade requests of an HTTP server. */
   listen(server: Server): void {
     server.on("upgrade", (request, socket, head) => {
+      if (request.headers.upgrade?.toLowerCase() !== "websocket") {
+        serveWithoutUpgrade(server, request, socket, head);
+        return;
+      }
       // Whatever is thrown in here would otherwise end the process.
       socket.on("error", () => socket.destroy());
       this.#upgrade(request, socket, head).catch((error: unknown) => this.#refuse(socket, error));
@@ -124,10 +128,36 @@ export class WatchServer {
   }
 }
 
+/**
+ * Serves a request that offers another upgrade, to HTTP/2 for instance, as Java's client and `curl --http2` do with every
+ * first request. A server may ignore the offer, but node:http hands over the connection instead: so it is given back,
+ * with the request as it was but for the offer.
+ */
+function serveWithoutUpgrade(
+  server: Server,
+  { method, url, httpVersion, rawHeaders }: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): void {
+  const lines = [`${method} ${url} HTTP/${httpVersion}`];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!;
+    let value = rawHeaders[i + 1]!;
+    if (/^(?:upgrade|http2-settings)$/i.test(name)) continue;
+    if (/^connection$/i.test(name)) {
+      const options = value.split(",").map((option) => option.trim());
+      value = options.filter((option) => !/^(?:upgrade|http2-settings)$/i.test(option)).join(", ");
+    }
+    lines.push(`${name}: ${value}`);
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  server.emit("connection", socket);
+}
+
 const route = /^\/api\/v1\/kv\/buckets\/([^/]+)\/watch$/;
 
 function parseRequest(request: IncomingMessage): { bucket: string; options: WatchOptions } {
-  const [path = "", query = ""] = withoutRawBytes(request.url ?? "").split(/\?(.*)/s);
+  const [path = "", query = ""] = (request.url ?? "").split(/\?(.*)/s);
   const match = route.exec(path);
   if (match === null) throw new KvError("not_found", `there is nothing to watch at ${path}`);
   const keys = queryTexts(query, "key", "invalid_filter");

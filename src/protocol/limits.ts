@@ -16,6 +16,8 @@ export const limits = {
   maxValueSize: 2 ** 31 - 1 - 4096,
   /** Length of a value's media type, in characters. */
   contentType: 255,
+  /** Page size of a listing with values or metadata, when none is asked for. */
+  entriesPage: 1000,
   /** Length of a bucket's description, in characters. */
   description: 1024,
   /** Length of a key's description, in characters. */

@@ -145,6 +145,12 @@ export class Bucket {
     return entry;
   }
 
+  /** As {@link get}, with undefined for a key that is not there. */
+  async find(key: string): Promise<Entry | undefined> {
+    const entry = await this.#reads.latest(key);
+    return isLive(entry) ? entry : undefined;
+  }
+
   /**
    * Reads a key as it was at one of its own revisions, as far as the bucket's history reaches.
    *

@@ -7,8 +7,12 @@ import { bucketInfoOf, streamConfigOf, withSettings } from "./bucket-settings.ts
 import { capabilitiesOf } from "./capabilities.ts";
 import type { StoreConnection } from "./connection.ts";
 import { kvErrorOf } from "./errors.ts";
-import { Feed, type FeedListener } from "./feed.ts";
+import type { FeedListener } from "./feed.ts";
+import { Feeds, type FeedLease } from "./feeds.ts";
+import { countKeys, listKeys, type KeyPage, type KeyQuery } from "./listing.ts";
 import { JetStream, type StreamInfo } from "./jetstream.ts";
+
+const DEFAULT_INDEX_MEMORY = 512 * 1024 * 1024;
 
 /**
  * The user's buckets. It remembers the buckets it has opened, and forgets them when JetStream says that their stream
@@ -17,12 +21,15 @@ import { JetStream, type StreamInfo } from "./jetstream.ts";
 export class Buckets {
   readonly #connection: StoreConnection;
   readonly #js: JetStream;
+  readonly #feeds: Feeds;
   readonly #open = new Map<string, Promise<Bucket>>();
   readonly #listeners = new Set<(bucket: string) => void>();
 
-  constructor(connection: StoreConnection) {
+  /** @param indexMemory bytes that the sorted keys of all active buckets may take together; default 512 MiB */
+  constructor(connection: StoreConnection, indexMemory = DEFAULT_INDEX_MEMORY) {
     this.#connection = connection;
     this.#js = new JetStream(connection);
+    this.#feeds = new Feeds(this.#js, indexMemory);
     connection.nats.subscribe("$JS.EVENT.ADVISORY.STREAM.*.>", {
       callback: (error, message) => {
         if (error !== null) return;
@@ -150,14 +157,32 @@ export class Buckets {
    *
    * @throws KvError `bucket_not_found`
    */
-  async follow(name: string, listener: FeedListener): Promise<Feed> {
+  async follow(name: string, listener: FeedListener): Promise<FeedLease> {
     // A feed lasts: it must not begin with what was known of a bucket that is another by now.
     this.#open.delete(name);
     try {
-      return await Feed.start(this.#js, await this.open(name), listener);
+      return await this.#feeds.join(await this.open(name), listener);
     } catch (error) {
       throw kvErrorOf(error, name);
     }
+  }
+
+  /**
+   * Lists live keys of a bucket, in order.
+   *
+   * @throws KvError `bucket_not_found`, `store_unavailable`
+   */
+  async keys(bucket: Bucket, query: KeyQuery): Promise<KeyPage> {
+    try {
+      return await listKeys(this.#feeds, bucket, query);
+    } catch (error) {
+      throw kvErrorOf(error, bucket.name);
+    }
+  }
+
+  /** Ends all feeds. */
+  close(): Promise<void> {
+    return this.#feeds.close();
   }
 
   /** Calls back when a bucket was deleted, by whomever. Returns a function that ends it. */
@@ -181,8 +206,9 @@ export class Buckets {
   }
 
   async #describe(name: string, info: StreamInfo): Promise<BucketInfo> {
-    const live = info.state.messages === 0 ? [] : await new Bucket(this.#js, name, info).keys();
-    return bucketInfoOf(name, info, live.length);
+    const isEmpty = info.state.messages === 0;
+    const keys = isEmpty ? 0 : await countKeys(this.#feeds, new Bucket(this.#js, name, info));
+    return bucketInfoOf(name, info, keys);
   }
 }
 

@@ -12,12 +12,12 @@
 import { createInbox, nuid, type Msg, type Subscription } from "nats";
 import type { Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
-import { decodeKey } from "../protocol/keys.ts";
+import { encodeKey, everyKey } from "../protocol/keys.ts";
 import type { Bucket } from "./bucket.ts";
 import { codes, JetStreamError, type JetStream, type StreamInfo } from "./jetstream.ts";
+import type { IndexBudget } from "./index-budget.ts";
 import { KeyIndex } from "./key-index.ts";
-import { scan } from "./scan.ts";
-import { CARRIER, deleteReasonOf, deliveryOf, entryOfDelivery } from "./stored-message.ts";
+import { CARRIER, deliveryOf, entryOfDelivery } from "./stored-message.ts";
 
 /** A change of a key, with the subject suffix under which it is stored. */
 export interface Change extends Entry {
@@ -45,6 +45,10 @@ const HEARTBEAT = 5;
 const SILENCE = HEARTBEAT * 2_000 + 1_000;
 /** Its gateway gone, a consumer would slow every write down: the server drops it after this time. */
 const INACTIVE = 10 * SECOND;
+/** How long to wait for a change before asking the server whether it will come, in milliseconds. */
+const PATIENCE = 20;
+/** Changes between two looks at the memory that the index takes. */
+const BUDGET_INTERVAL = 256;
 const RETRY_MIN = 100;
 const RETRY_MAX = 2_000;
 
@@ -58,22 +62,26 @@ interface FeedConsumer {
 export class Feed {
   readonly bucket: Bucket;
   readonly #js: JetStream;
-  readonly #listener: FeedListener;
+  readonly #listeners = new Set<FeedListener>();
+  readonly #budget: IndexBudget;
   readonly #offConnection: () => void;
   readonly #watchdog: NodeJS.Timeout;
-  #index = new KeyIndex();
-  /** Whether the index holds all keys: not before its scan is through. */
-  #indexed = false;
+  readonly #index = new KeyIndex();
+  #indexState: "filling" | "complete" | "given up" = "filling";
+  #indexReady: Promise<void> | undefined;
+  #taken = 0;
   #position = 0;
   #consumer: FeedConsumer | undefined;
+  readonly #waiting = new Set<{ sequence: number; resolve: () => void }>();
   #lastHeard = Date.now();
   #recovering = false;
   #ended = false;
 
-  private constructor(js: JetStream, bucket: Bucket, listener: FeedListener) {
+  private constructor(js: JetStream, bucket: Bucket, budget: IndexBudget) {
     this.#js = js;
     this.bucket = bucket;
-    this.#listener = listener;
+    this.#budget = budget;
+    budget.add(this.#index);
     this.#offConnection = js.connection.onChange((up) => {
       if (!up) this.#lose("the connection to NATS was lost");
     });
@@ -87,8 +95,8 @@ export class Feed {
    *
    * @throws KvError `bucket_not_found`, `store_unavailable`
    */
-  static async start(js: JetStream, bucket: Bucket, listener: FeedListener): Promise<Feed> {
-    const feed = new Feed(js, bucket, listener);
+  static async start(js: JetStream, bucket: Bucket, budget: IndexBudget): Promise<Feed> {
+    const feed = new Feed(js, bucket, budget);
     try {
       const info = await js.streamInfo(bucket.stream);
       feed.#position = info.state.last_seq;
@@ -97,8 +105,38 @@ export class Feed {
       feed.close();
       throw error;
     }
-    void feed.#fillIndex();
+    feed.#indexReady = feed.#fillIndex();
     return feed;
+  }
+
+  /** Adds somebody to tell. Returns a function that takes it away again. */
+  listen(listener: FeedListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Whether the feed is over, for whatever reason. */
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
+  /**
+   * All live keys as they are now: every write that was acknowledged before the call is in it. Undefined when the keys do not
+   * fit into the memory that is set aside for them.
+   *
+   * @throws KvError `store_unavailable`
+   */
+  async keys(): Promise<KeyIndex | undefined> {
+    await this.#indexReady;
+    if (this.#indexState !== "complete") return undefined;
+    const { last_seq: last } = (await this.#js.streamInfo(this.bucket.stream)).state;
+    const consumer = this.#consumer;
+    if (consumer === undefined)
+      throw new KvError("store_unavailable", "the bucket cannot be followed now", {
+        retryAfter: 1,
+      });
+    await this.#reached(last, consumer);
+    return this.#index;
   }
 
   /** Whether changes arrive as they happen; false from a loss until it has been made good. */
@@ -115,6 +153,7 @@ export class Feed {
   close(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#budget.remove(this.#index);
     clearInterval(this.#watchdog);
     this.#offConnection();
     this.#unsubscribe();
@@ -209,40 +248,39 @@ export class Feed {
   }
 
   #deliver(change: Change): void {
-    if (change.operation === "put") this.#index.put(change.suffix, change.revision);
-    else this.#index.delete(change.suffix, change.revision);
-    this.#listener.onChange(change);
+    if (this.#indexState !== "given up") this.#take(this.#index, change);
+    for (const listener of this.#listeners) listener.onChange(change);
+    for (const waiting of this.#waiting) if (waiting.sequence <= this.#position) waiting.resolve();
+  }
+
+  #take(index: KeyIndex, entry: Entry): void {
+    const { key, revision, operation, expiresAt } = entry;
+    if (operation === "delete") index.delete(key, revision);
+    else index.put(key, revision, expiresAt === undefined ? 0 : Date.parse(expiresAt));
+    if (index !== this.#index || ++this.#taken % BUDGET_INTERVAL !== 0 || !this.#budget.isSpent)
+      return;
+    this.#indexState = "given up";
+    this.#budget.remove(index);
+    index.clear();
   }
 
   /** Reads which keys are there. Until that is done, a loss cannot be made good. */
   async #fillIndex(): Promise<void> {
-    const index = this.#index;
     try {
-      await this.#readKeys(index);
+      await this.#readKeys(this.#index);
     } catch {
       // The bucket is gone or NATS is away: the feed notices by itself, and must begin anew.
       return;
     }
-    if (this.#index === index) {
-      index.settle();
-      this.#indexed = true;
-    }
+    if (this.#indexState !== "filling") return;
+    this.#index.settle();
+    this.#indexState = "complete";
   }
 
   async #readKeys(index: KeyIndex): Promise<void> {
-    const { stream, subjectPrefix } = this.bucket;
-    for await (const batch of scan(this.#js, {
-      stream,
-      filters: [`${subjectPrefix}>`],
-      deliver: "last",
-      headersOnly: true,
-    })) {
-      for (const { message, delivery } of batch) {
-        const suffix = message.subject.slice(subjectPrefix.length);
-        if (deleteReasonOf(message.headers) === undefined)
-          index.put(suffix, delivery.streamSequence);
-        else index.delete(suffix, delivery.streamSequence);
-      }
+    for await (const batch of this.bucket.read([everyKey], "last", { headersOnly: true })) {
+      if (index === this.#index && this.#indexState === "given up") return;
+      for (const { entry } of batch) this.#take(index, entry);
     }
   }
 
@@ -251,7 +289,7 @@ export class Feed {
     this.#unsubscribe();
     if (this.#recovering) return;
     this.#recovering = true;
-    this.#listener.onStale(reason);
+    for (const listener of this.#listeners) listener.onStale(reason);
     void this.#recover();
   }
 
@@ -283,14 +321,15 @@ export class Feed {
     if (this.#consumer !== consumer) return false;
     this.#position = Math.max(this.#position, info.state.last_seq);
     this.#recovering = false;
-    this.#listener.onCurrent();
+    for (const listener of this.#listeners) listener.onCurrent();
     return true;
   }
 
   #continuity(info: StreamInfo): FeedEnd | undefined {
     if (info.created !== this.bucket.epoch) return "bucket_gone";
     // Without all keys known nobody can tell which ones went; with revisions taken back, nothing fits any more.
-    if (!this.#indexed || info.state.last_seq < this.#position) return "discontinued";
+    if (this.#indexState !== "complete" || info.state.last_seq < this.#position)
+      return "discontinued";
     return undefined;
   }
 
@@ -300,11 +339,11 @@ export class Feed {
     await this.#readKeys(present);
     await this.#reached(info.state.last_seq, consumer);
     const createdAt = new Date().toISOString();
-    for (const suffix of [...this.#index.missingFrom(present, info.state.last_seq)]) {
+    for (const key of [...this.#index.missingFrom(present, info.state.last_seq)]) {
       const revision = Math.max(this.#position, info.state.last_seq);
       this.#deliver({
-        suffix,
-        key: decodeKey(suffix),
+        suffix: encodeKey(key),
+        key,
         revision,
         createdAt,
         operation: "delete",
@@ -328,20 +367,39 @@ export class Feed {
       num_pending: number;
       delivered: { consumer_seq: number };
     }
-    for (let waited = 0; this.#position < sequence; waited += 20) {
+    for (let waited = 0; this.#position < sequence; waited += PATIENCE) {
+      await this.#arrival(sequence);
+      if (this.#position >= sequence) return;
+      // The last messages may have been removed: then they never come, and the server says that nothing is left.
       const progress = await this.#js.call<Progress>(
         `CONSUMER.INFO.${this.bucket.stream}.${consumer.name}`,
       );
       if (progress.num_pending === 0 && progress.delivered.consumer_seq < consumer.expected) return;
-      if (this.#consumer !== consumer || waited > SILENCE)
-        throw new KvError("store_unavailable", "the feed's consumer was lost");
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      if (this.#consumer !== consumer || waited > SILENCE) {
+        throw new KvError("store_unavailable", "the bucket cannot be followed now", {
+          retryAfter: 1,
+        });
+      }
     }
+  }
+
+  /** Waits for the change of a sequence, or a little while. */
+  async #arrival(sequence: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const waiting = { sequence, resolve };
+      const timer = setTimeout(() => waiting.resolve(), PATIENCE);
+      waiting.resolve = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(waiting);
+        resolve();
+      };
+      this.#waiting.add(waiting);
+    });
   }
 
   #end(why: FeedEnd): void {
     if (this.#ended) return;
     this.close();
-    this.#listener.onEnd(why);
+    for (const listener of this.#listeners) listener.onEnd(why);
   }
 }

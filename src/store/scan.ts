@@ -1,7 +1,7 @@
 import type { Msg } from "nats";
 import { createInbox, nuid } from "nats";
 import { KvError } from "../protocol/errors.ts";
-import type { ConsumerInfo, JetStream } from "./jetstream.ts";
+import type { ConsumerInfo, JetStream, StreamInfo } from "./jetstream.ts";
 import { deliveryOf, type Delivery } from "./stored-message.ts";
 
 export interface ScanOptions {
@@ -27,6 +27,8 @@ export interface ScannedMessage {
 /** Messages asked for at a time. The next batch is under way while one is worked on. */
 const BATCH = 512;
 const BATCH_BYTES = 4 * 1024 * 1024;
+/** The same where their number alone limits what a batch may weigh. */
+const UNWEIGHED_BATCH = 64;
 /** A consumer that a killed gateway leaves behind slows writes down, so it lives on only this long (nanoseconds). */
 const INACTIVE = 10 * 1_000_000_000;
 /** Each round reads what was written during the one before, so they shrink; this is for writers faster than a reader. */
@@ -44,9 +46,8 @@ export async function* scan(
   js: JetStream,
   options: ScanOptions,
 ): AsyncGenerator<ScannedMessage[], void, void> {
-  const lastSequence = async (): Promise<number> =>
-    (await js.streamInfo(options.stream)).state.last_seq;
-  let end = await lastSequence();
+  const info = await js.streamInfo(options.stream);
+  let end = info.state.last_seq;
   let rounds = options.complete === true ? MAX_ROUNDS : 1;
   const name = `jetbucket-scan-${nuid.next()}`;
   const consumer = await js.call<ConsumerInfo>(`CONSUMER.CREATE.${options.stream}.${name}`, {
@@ -69,7 +70,7 @@ export async function* scan(
     await drop(js, options.stream, name);
     return;
   }
-  const batches = new BatchReader(js, options.stream, name);
+  const batches = new BatchReader(js, options.stream, name, batchLimits(js, options, info));
   try {
     for (;;) {
       const batch = await batches.next();
@@ -80,7 +81,7 @@ export async function* scan(
       if (!done && last.streamSequence >= end) {
         rounds -= 1;
         done = rounds === 0;
-        if (!done) end = await lastSequence();
+        if (!done) end = (await js.streamInfo(options.stream)).state.last_seq;
       }
       if (!done) batches.prefetch();
       yield batch;
@@ -90,6 +91,30 @@ export async function* scan(
     batches.close();
     await drop(js, options.stream, name);
   }
+}
+
+interface BatchLimits {
+  batch: number;
+  max_bytes?: number;
+}
+
+/**
+ * How much to ask for at a time. JetStream (seen with 2.15.1) loses the message at which `max_bytes` is reached when a
+ * consumer delivers the last of each subject from a stream that keeps more than one, so there only the number can limit.
+ */
+function batchLimits(
+  js: JetStream,
+  options: ScanOptions,
+  { config, state }: StreamInfo,
+): BatchLimits {
+  if (options.deliver === "last" && config.max_msgs_per_subject !== 1) {
+    if (options.headersOnly === true) return { batch: BATCH };
+    const average = state.bytes / Math.max(state.messages, 1);
+    const fitting = Math.floor(BATCH_BYTES / Math.max(average, 1));
+    return { batch: Math.min(Math.max(fitting, 1), UNWEIGHED_BATCH) };
+  }
+  // A batch must have room for the largest message there can be.
+  return { batch: BATCH, max_bytes: Math.max(BATCH_BYTES, 2 * js.connection.maxPayload) };
 }
 
 async function drop(js: JetStream, stream: string, consumer: string): Promise<void> {
@@ -107,18 +132,17 @@ class BatchReader {
   readonly #inbox = createInbox();
   readonly #subscription;
   readonly #offLine: () => void;
-  readonly #maxBytes: number;
+  readonly #limits: BatchLimits;
   #batch: ScannedMessage[] = [];
   #ready: ScannedMessage[] | undefined;
   #requested = false;
   #failure: KvError | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(js: JetStream, stream: string, consumer: string) {
+  constructor(js: JetStream, stream: string, consumer: string, limits: BatchLimits) {
     this.#js = js;
     this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
-    // A batch must have room for the largest message there can be.
-    this.#maxBytes = Math.max(BATCH_BYTES, 2 * js.connection.maxPayload);
+    this.#limits = limits;
     this.#subscription = js.connection.nats.subscribe(this.#inbox, {
       callback: (error, message) => {
         if (error === null) this.#onMessage(message);
@@ -134,7 +158,7 @@ class BatchReader {
     this.#requested = true;
     this.#js.connection.nats.publish(
       this.#subject,
-      JSON.stringify({ batch: BATCH, max_bytes: this.#maxBytes, no_wait: true }),
+      JSON.stringify({ ...this.#limits, no_wait: true }),
       { reply: this.#inbox },
     );
   }
@@ -169,7 +193,7 @@ class BatchReader {
     }
     const delivery = deliveryOf(message.reply);
     this.#batch.push({ message, delivery });
-    if (this.#batch.length === BATCH || delivery.pending === 0) this.#complete();
+    if (this.#batch.length === this.#limits.batch || delivery.pending === 0) this.#complete();
   }
 
   #onStatus({ headers }: Msg): void {

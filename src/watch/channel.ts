@@ -4,25 +4,38 @@
  * A watch joins in three steps. It registers while the feed runs, so that every change from then on is either
  * delivered or remembered in `recent`. It reads what is there (snapshot or history) from the stream, up to a barrier:
  * the last revision that the reading covers. Then it gets the remembered changes behind the barrier, and is live.
- * Watches that join at the same time with the same filters share one reading.
+ * Watches that join at the same time with the same filters share one reading. Whose socket does not keep up with it goes
+ * on in a second lane, behind what it was sent, so that the others need not wait.
  */
 import { closeCodes } from "../protocol/close-codes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Bucket } from "../store/bucket.ts";
 import type { Change, Feed, FeedEnd, FeedListener } from "../store/feed.ts";
+import type { FeedLease } from "../store/feeds.ts";
 import { FilterIndex } from "./filters.ts";
 import { readyFrame, staleFrame, updateFrame, type Frame } from "./frames.ts";
 import { encodePosition } from "../protocol/position.ts";
 import { Recent } from "./recent.ts";
-import type { Watch } from "./watch.ts";
+import type { Progress, Watch } from "./watch.ts";
 
 /** Bytes of changes that are remembered while watches catch up. */
 const RECENT_BYTES = 64 * 1024 * 1024;
+/** How long a socket may hold up a reading before it has to go on in the slow lane, in milliseconds. */
+const QUICK_PATIENCE = 100;
 /**
- * How long a socket may hold up the reading that it shares with others, in milliseconds. Less than the time for which
- * JetStream keeps the consumer of a reading that nobody goes on with.
+ * How long it may stand still there before it is given up. Less than the time for which JetStream keeps the consumer of
+ * a reading that nobody goes on with.
  */
 const PATIENCE = 5_000;
+
+/** Watches that catch up one group after the other, so that the readings under way are two, however many watches wait. */
+interface Lane {
+  readonly patience: number;
+  /** Where watches go that do not keep up here; without it they are ended. */
+  readonly slower?: Lane;
+  waiting: Watch[];
+  isBusy: boolean;
+}
 
 export class Channel implements FeedListener {
   readonly name: string;
@@ -30,11 +43,15 @@ export class Channel implements FeedListener {
   readonly #watches = new Set<Watch>();
   readonly #filters = new FilterIndex<Watch>();
   readonly #recent = new Recent(RECENT_BYTES);
-  #waiting: Watch[] = [];
-  #catchingUp = 0;
-  #reading = false;
+  readonly #catchingUp = new Set<Watch>();
+  readonly #lane: Lane = {
+    patience: QUICK_PATIENCE,
+    slower: { patience: PATIENCE, waiting: [], isBusy: false },
+    waiting: [],
+    isBusy: false,
+  };
   #dirty = new Set<Watch>();
-  #feed: Feed | undefined;
+  #lease: FeedLease | undefined;
   #end: ((watch: Watch) => void) | undefined;
 
   /** @param onEnd called once when the feed is over and all watches have been ended */
@@ -44,8 +61,8 @@ export class Channel implements FeedListener {
   }
 
   /** Hands over the feed that this channel listens to. */
-  start(feed: Feed): void {
-    this.#feed = feed;
+  start(lease: FeedLease): void {
+    this.#lease = lease;
   }
 
   get size(): number {
@@ -64,31 +81,31 @@ export class Channel implements FeedListener {
       this.#goLive(watch);
       return;
     }
-    this.#catchingUp += 1;
-    this.#waiting.push(watch);
-    if (!this.#reading) void this.#catchUp();
+    this.#catchingUp.add(watch);
+    this.#queue(watch, this.#lane);
   }
 
   leave(watch: Watch): void {
     if (!this.#watches.delete(watch)) return;
     this.#filters.delete(watch, watch.options.patterns);
     this.#dirty.delete(watch);
+    this.#caughtUp(watch);
   }
 
   /** Ends the feed and every watch. */
   close(code: number, reason: string): void {
-    this.feed.close();
+    this.#lease!.close();
     this.#endAll((watch) => watch.end(code, reason));
   }
 
   get feed(): Feed {
-    return this.#feed!;
+    return this.#lease!.feed;
   }
 
   onChange(change: Change): void {
     let frame: Frame | undefined;
     const make = (): Frame => (frame ??= updateFrame(this.name, change));
-    if (this.#catchingUp > 0) this.#recent.push({ change, frame: make() });
+    if (this.#catchingUp.size > 0) this.#recent.push({ change, frame: make() });
     this.#filters.forEachMatch(change.suffix, (watch) => {
       if (watch.isLive && isBehindBarrier(watch, change)) this.#push(watch, make());
     });
@@ -118,15 +135,24 @@ export class Channel implements FeedListener {
     for (const watch of [...this.#watches]) end(watch);
   }
 
-  async #catchUp(): Promise<void> {
-    this.#reading = true;
-    while (this.#waiting.length > 0) {
-      const [first, ...others] = this.#waiting as [Watch, ...Watch[]];
-      const key = readingOf(first);
-      const group = [first, ...others.filter((watch) => readingOf(watch) === key)];
-      this.#waiting = others.filter((watch) => readingOf(watch) !== key);
+  #queue(watch: Watch, lane: Lane): void {
+    lane.waiting.push(watch);
+    if (!lane.isBusy) void this.#catchUp(lane);
+  }
+
+  #caughtUp(watch: Watch): void {
+    this.#catchingUp.delete(watch);
+    if (this.#catchingUp.size === 0) this.#recent.clear();
+  }
+
+  async #catchUp(lane: Lane): Promise<void> {
+    lane.isBusy = true;
+    while (lane.waiting.length > 0) {
+      const key = readingOf(lane.waiting[0]!);
+      const group = new Set(lane.waiting.filter((watch) => readingOf(watch) === key));
+      lane.waiting = lane.waiting.filter((watch) => !group.has(watch));
       try {
-        await this.#read(group);
+        await this.#read(group, lane);
       } catch (error) {
         for (const watch of group) {
           if (error instanceof KvError && error.code === "bucket_not_found")
@@ -134,20 +160,25 @@ export class Channel implements FeedListener {
           else watch.end(closeCodes.overloaded, "the bucket could not be read: watch again");
         }
       }
-      this.#catchingUp -= group.length;
+      for (const watch of group) this.#caughtUp(watch);
     }
-    this.#reading = false;
-    this.#recent.clear();
+    lane.isBusy = false;
   }
 
   /** Reads what is stored for watches that want the same of it, and takes them live. */
-  async #read(group: readonly Watch[]): Promise<void> {
-    const { patterns, include } = group[0]!.options;
-    const start = this.feed.position;
-    let barrier = start;
+  async #read(group: Set<Watch>, lane: Lane): Promise<void> {
+    const [{ options, progress }] = [...group] as [Watch];
+    const { patterns, include } = options;
+    const { start, sent } = progress ?? { start: this.feed.position, sent: 0 };
+    let reached = sent;
+    await this.#paced(group, lane, { start, sent });
+    if (group.size === 0) return;
+    let barrier = Math.max(this.feed.position, sent);
     for await (const batch of this.bucket.read(patterns, include === "history" ? "all" : "last")) {
       for (const { entry } of batch) {
         barrier = Math.max(barrier, entry.revision);
+        if (entry.revision <= sent) continue;
+        reached = entry.revision;
         // A delete that came while this is read may be of a key that was sent before: only older ones can be left out.
         if (include === "snapshot" && entry.operation === "delete" && entry.revision <= start) {
           continue;
@@ -155,10 +186,11 @@ export class Channel implements FeedListener {
         const frame = updateFrame(this.name, entry);
         for (const watch of group) this.#push(watch, frame);
         // A batch can be more than an outbox may hold, even that of a socket that keeps up.
-        if (group.some((watch) => !watch.isClosed && !watch.outbox.isClear))
-          await this.#paced(group);
+        if (isHeldUp(group)) await this.#paced(group, lane, { start, sent: reached });
+        if (group.size === 0) return;
       }
-      if (!(await this.#paced(group))) return;
+      await this.#paced(group, lane, { start, sent: reached });
+      if (group.size === 0) return;
     }
     if (!this.#recent.reachesBack(barrier)) {
       throw new KvError("store_unavailable", "more changed while catching up than is remembered");
@@ -177,17 +209,28 @@ export class Channel implements FeedListener {
     return this.feed.bucket;
   }
 
-  /** Waits until all of a group keep up; who does not for long is ended. False when nobody is left. */
-  async #paced(group: readonly Watch[]): Promise<boolean> {
+  /**
+   * Waits until all of a group keep up. Who does not for long leaves the group: for the slower lane, where it goes on
+   * behind what it was sent, or for good.
+   */
+  async #paced(group: Set<Watch>, lane: Lane, progress: Progress): Promise<void> {
     await Promise.all(
-      group.map(async (watch) => {
+      Array.from(group, async (watch) => {
         watch.flush();
-        await watch.clear(PATIENCE);
-        if (!watch.outbox.isClear)
-          watch.end(closeCodes.overloaded, "too slow to take the snapshot");
+        await watch.clear(lane.patience);
       }),
     );
-    return group.some((watch) => !watch.isClosed);
+    for (const watch of group) {
+      if (!watch.isClosed && watch.outbox.isClear) continue;
+      group.delete(watch);
+      if (watch.isClosed) continue;
+      if (lane.slower === undefined) {
+        watch.end(closeCodes.overloaded, "too slow to take the snapshot");
+      } else {
+        watch.progress = progress;
+        this.#queue(watch, lane.slower);
+      }
+    }
   }
 
   #goLive(watch: Watch): void {
@@ -227,8 +270,14 @@ export class Channel implements FeedListener {
 }
 
 /** What a watch needs to have read: watches with the same answer share a reading. */
-function readingOf({ options }: Watch): string {
-  return JSON.stringify([options.include, options.patterns.map((pattern) => pattern.text)]);
+function readingOf({ options, progress }: Watch): string {
+  const patterns = options.patterns.map((pattern) => pattern.text);
+  return JSON.stringify([options.include, patterns, progress]);
+}
+
+function isHeldUp(group: Set<Watch>): boolean {
+  for (const watch of group) if (watch.isClosed || !watch.outbox.isClear) return true;
+  return false;
 }
 
 /** Whether a change came after what the watch got by reading. Deletes that the feed found out later always did. */

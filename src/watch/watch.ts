@@ -18,6 +18,14 @@ export interface WatchOptions {
   include: Include;
 }
 
+/** How far the catching up of a watch has come. */
+export interface Progress {
+  /** Position of the feed when it began. */
+  start: number;
+  /** It has been sent what is stored up to this revision. */
+  sent: number;
+}
+
 /**
  * One watcher of one bucket. It begins by catching up; once it is live, changes reach it directly.
  */
@@ -27,6 +35,8 @@ export class Watch {
   readonly outbox: Outbox;
   /** Changes up to this revision were part of the catching up. */
   barrier = 0;
+  /** Set while it catches up by itself, because it did not keep up with others. */
+  progress: Progress | undefined;
   isLive = false;
   isClosed = false;
   /** Entries pushed since it began. */

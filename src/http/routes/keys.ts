@@ -2,12 +2,12 @@ import type { Context, Hono } from "hono";
 import { KvError } from "../../protocol/errors.ts";
 import { parsePattern } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
-import type { KeyList } from "../../protocol/messages.ts";
 import { mediaTypeOf, valueFromBody } from "../../protocol/values.ts";
 import type { Buckets } from "../../store/buckets.ts";
+import type { KeyQuery } from "../../store/listing.ts";
 import { patch } from "../../store/updates.ts";
 import { readBody, readJson } from "../body.ts";
-import { entryJson, headerText, metadataHeaders } from "../entry-json.ts";
+import { entryJson, entryMetadataJson, headerText, metadataHeaders } from "../entry-json.ts";
 import {
   consistency,
   flag,
@@ -105,16 +105,37 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
     GET: async (c) => {
       const filter = text(c, "filter", "invalid_filter");
       const prefix = text(c, "prefix", "invalid_request");
-      const cursor = decodeCursor(text(c, "cursor", "invalid_request"));
-      const limit = integer(c, "limit", 1, limits.page);
-      const pattern = filter === undefined ? undefined : parsePattern(filter);
-      let keys = await (await target.bucket(c)).keys(pattern);
-      if (prefix !== undefined) keys = keys.filter((key) => key.startsWith(prefix));
-      if (cursor !== undefined) keys = keys.filter((key) => key > cursor);
-      const page = limit === undefined ? keys : keys.slice(0, limit);
-      const list: KeyList = { keys: page, count: page.length };
-      if (page.length < keys.length) list.next_cursor = encodeCursor(page.at(-1)!);
-      return c.body(JSON.stringify(list), 200, JSON_TYPE);
+      const after = decodeCursor(text(c, "cursor", "invalid_request"));
+      const withValues = flag(c, "values");
+      const withEntries = withValues || flag(c, "metadata");
+      const limit =
+        integer(c, "limit", 1, limits.page) ?? (withEntries ? limits.entriesPage : undefined);
+      const query: KeyQuery = {
+        ...(filter === undefined ? {} : { pattern: parsePattern(filter) }),
+        ...(prefix === undefined ? {} : { prefix }),
+        ...(after === undefined ? {} : { after }),
+        ...(limit === undefined ? {} : { limit }),
+      };
+      const bucket = await target.bucket(c);
+      const { keys, hasMore } = await buckets.keys(bucket, query);
+      const next = hasMore ? `,"next_cursor":"${encodeCursor(keys.at(-1)!)}"` : "";
+      if (!withEntries)
+        return c.body(
+          `{"keys":${JSON.stringify(keys)},"count":${keys.length}${next}}`,
+          200,
+          JSON_TYPE,
+        );
+      // A key that went since it was listed is left out.
+      const entries = (await Promise.all(keys.map((key) => bucket.find(key)))).filter(
+        (entry) => entry !== undefined,
+      );
+      const bodies = entries.map(withValues ? entryJson : entryMetadataJson);
+      const names = JSON.stringify(entries.map(({ key }) => key));
+      return c.body(
+        `{"keys":${names},"count":${entries.length},"entries":[${bodies.join(",")}]${next}}`,
+        200,
+        JSON_TYPE,
+      );
     },
   });
 

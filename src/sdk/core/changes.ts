@@ -6,16 +6,21 @@ import type { Change, WatchCallbacks, Watcher } from "./watch.ts";
  */
 export async function* changesOf<T>(
   start: (callbacks: WatchCallbacks<T>) => Watcher,
+  onError: WatchCallbacks["onError"],
 ): AsyncGenerator<Change<T>, void, undefined> {
   let waiting: Change<T>[] = [];
   let wake = (): void => undefined;
+  // Said otherwise, the compiler takes it for false for ever.
+  let ended = false as boolean;
   const watcher = start({
     onUpdate(change) {
       waiting.push(change);
       wake();
     },
+    onError,
   });
   const end = watcher.closed.then((info) => {
+    ended = true;
     wake();
     return info;
   });
@@ -25,7 +30,7 @@ export async function* changesOf<T>(
       waiting = [];
       yield* batch;
       if (waiting.length > 0) continue;
-      if (watcher.state === "closed") break;
+      if (ended) break;
       await new Promise<void>((resolve) => (wake = resolve));
     }
   } finally {

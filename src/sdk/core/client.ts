@@ -1,4 +1,4 @@
-import type { Connection } from "./bucket.ts";
+import type { Connection } from "./access.ts";
 import { errorOf } from "./errors.ts";
 import { KvClient } from "./kv.ts";
 import { baseUrlOf, DEFAULT_TIMEOUT_MS, type ClientOptions } from "./options.ts";

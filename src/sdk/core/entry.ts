@@ -2,8 +2,22 @@ import type { DeleteReason, Encoding } from "../../protocol/entry.ts";
 import type { EntryBody } from "../../protocol/messages.ts";
 import { valueOf } from "./values.ts";
 
+/** What may be known of an entry beside its value. */
+export interface EntryDetails {
+  /** When the key will go by itself, ISO 8601; undefined when it stays. */
+  expiresAt?: string;
+  /** When the key was first written, ISO 8601, where its writers kept that: see `keepCreated`. */
+  firstCreatedAt?: string;
+  /** The media type that the writer declared, where it says more than the encoding. */
+  contentType?: string;
+  /** The writer's words about the key. */
+  description?: string;
+  /** The writer's name for what the value is. */
+  valueType?: string;
+}
+
 /** A key's value, and when it was stored. */
-export interface Entry<T = unknown> {
+export interface Entry<T = unknown> extends EntryDetails {
   key: string;
   /**
    * What was put: JSON as the value itself, text as a string, bytes as a `Uint8Array`. Bytes that happen to be valid
@@ -17,10 +31,6 @@ export interface Entry<T = unknown> {
   /** When it was stored, ISO 8601. */
   createdAt: string;
   operation: "put";
-  /** When the key will go by itself, ISO 8601; undefined when it stays. */
-  expiresAt?: string;
-  /** The media type that the writer declared, where it says more than the encoding. */
-  contentType?: string;
 }
 
 /** The revision of a key that removed its value. */
@@ -52,7 +62,24 @@ export function revisionOf<T>(body: EntryBody): Revision<T> {
     revision,
     createdAt,
     operation: "put",
-    ...(body.expires_at === undefined ? {} : { expiresAt: body.expires_at }),
-    ...(body.content_type === undefined ? {} : { contentType: body.content_type }),
+    ...detailsOf(body),
   };
+}
+
+const detailNames = {
+  expires_at: "expiresAt",
+  first_created_at: "firstCreatedAt",
+  content_type: "contentType",
+  description: "description",
+  value_type: "valueType",
+} as const;
+
+/** The details in an answer, those that it has. */
+export function detailsOf(body: EntryBody): EntryDetails {
+  const details: EntryDetails = {};
+  for (const [wireName, name] of Object.entries(detailNames)) {
+    const detail = body[wireName as keyof typeof detailNames];
+    if (detail !== undefined) details[name] = detail;
+  }
+  return details;
 }

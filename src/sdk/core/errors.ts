@@ -1,4 +1,5 @@
 import type { ErrorBody, ErrorCode } from "../../protocol/errors.ts";
+import type { StandardIssue } from "./standard-schema.ts";
 
 /** What can go wrong on the client's side of the wire. */
 export type ClientErrorCode =
@@ -10,6 +11,8 @@ export type ClientErrorCode =
   | "aborted"
   /** Something answered, but not as a jetbucket server does: a proxy's error page, for instance. */
   | "bad_response"
+  /** A value, read or about to be written, does not fit the bucket's schema; `issues` says where. */
+  | "invalid_value"
   /** A callback of a watch threw; `cause` is what it threw. */
   | "callback_failed";
 
@@ -23,7 +26,16 @@ export interface JetbucketErrorOptions {
   requestId?: string | undefined;
   retryable?: boolean | undefined;
   retryAfter?: number | undefined;
+  issues?: readonly StandardIssue[] | undefined;
   cause?: unknown;
+}
+
+/** The operation at which a transaction failed. */
+export interface FailedOperation {
+  /** Its place among the operations, from 0. */
+  index: number;
+  op: "put" | "create" | "update" | "delete" | "purge" | "check";
+  key: string;
 }
 
 /**
@@ -52,6 +64,8 @@ export class JetbucketError extends Error {
   readonly retryable: boolean;
   /** Seconds after which the server thinks that a retry makes sense. */
   readonly retryAfter: number | undefined;
+  /** What the schema says is wrong with a value; undefined for every code but `invalid_value`. */
+  readonly issues: readonly StandardIssue[] | undefined;
 
   constructor(code: JetbucketErrorCode, message: string, options: JetbucketErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -62,12 +76,21 @@ export class JetbucketError extends Error {
     this.requestId = options.requestId;
     this.retryable = options.retryable ?? false;
     this.retryAfter = options.retryAfter;
+    this.issues = options.issues;
   }
 
   /** The key's revision on the server, where a condition on it failed; 0 when the key does not exist. */
   get currentRevision(): number | undefined {
     const revision = this.details?.current_revision;
     return typeof revision === "number" ? revision : undefined;
+  }
+
+  /** The operation at which a transaction failed; undefined for every other failure. */
+  get operation(): FailedOperation | undefined {
+    const { index, op, key } = (this.details ?? {}) as Partial<FailedOperation>;
+    return index === undefined || op === undefined || key === undefined
+      ? undefined
+      : { index, op, key };
   }
 }
 
@@ -84,13 +107,24 @@ export function errorOfAnswer(answer: FailedAnswer): JetbucketError {
   const body = parseErrorBody(answer.body);
   // The header may hold a date as well; that form is not worth its code.
   const seconds = Number.parseInt(answer.retryAfter ?? "", 10);
-  const code = body?.code ?? codeOfStatus[status] ?? "bad_response";
-  return new JetbucketError(code, body?.error ?? `the server answered ${status}`, {
+  const retryAfter = seconds >= 0 ? seconds : undefined;
+  return errorOfBody(body ?? {}, status, retryAfter);
+}
+
+/** The error that a body describes, or, where it does not, an answer's status. */
+export function errorOfBody(
+  body: Partial<ErrorBody>,
+  status?: number,
+  retryAfter?: number,
+): JetbucketError {
+  const code = body.code ?? codeOfStatus[status ?? 0] ?? "bad_response";
+  const isOutage = status === 429 || (status !== undefined && status >= 502 && status <= 504);
+  return new JetbucketError(code, body.error ?? `the server answered ${status ?? "nothing"}`, {
     status,
-    details: body?.details,
-    requestId: body?.request_id,
-    retryable: body?.retryable ?? (status === 429 || (status >= 502 && status <= 504)),
-    retryAfter: seconds >= 0 ? seconds : undefined,
+    details: body.details,
+    requestId: body.request_id,
+    retryable: body.retryable ?? isOutage,
+    retryAfter,
   });
 }
 

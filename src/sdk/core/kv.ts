@@ -1,10 +1,25 @@
 import type { BucketList } from "../../protocol/messages.ts";
-import { Bucket, type Connection } from "./bucket.ts";
+import type { Connection } from "./access.ts";
+import { Bucket } from "./bucket.ts";
 import type { BucketChanges, BucketConfig, BucketInfo } from "./bucket-info.ts";
 import { camelFields, snakeFields } from "./fields.ts";
 import type { CallOptions } from "./options.ts";
 import { bucketPath, BUCKETS } from "./paths.ts";
+import type { InferInput, InferOutput, StandardSchemaV1 } from "./standard-schema.ts";
 import type { ApiRequest } from "./transport.ts";
+import { jsonBodyOf } from "./values.ts";
+
+/** Options of {@link KvClient.bucket}. */
+export interface BucketOptions<S extends StandardSchemaV1> {
+  /**
+   * What the bucket's values have to be: a schema of zod, Valibot, ArkType or any other library that implements Standard
+   * Schema.
+   *
+   * Values are checked before they are written and after they were read, in watches too. What is stored is the value as it
+   * was given; what readers get is what the schema makes of it, so that its defaults and transforms happen on reading.
+   */
+  schema: S;
+}
 
 /**
  * The buckets of a server.
@@ -22,12 +37,23 @@ export class KvClient {
   /**
    * A bucket, to read and write its keys. Makes no request, so the bucket may be created later.
    *
-   * @typeParam T what its values are
+   * @typeParam T what its values are; the SDK takes your word for it
    * @example
    * const settings = kv.bucket<{ mode: "dark" | "light" }>("settings");
    */
-  bucket<T = unknown>(name: string): Bucket<T> {
-    return new Bucket<T>(this.#connection, name);
+  bucket<T = unknown>(name: string): Bucket<T>;
+  /**
+   * A bucket whose values are checked by a schema, and typed by it.
+   *
+   * @example
+   * const users = kv.bucket("users", { schema: z.object({ name: z.string(), age: z.number() }) });
+   */
+  bucket<S extends StandardSchemaV1>(
+    name: string,
+    options: BucketOptions<S>,
+  ): Bucket<InferOutput<S>, InferInput<S>>;
+  bucket(name: string, options?: BucketOptions<StandardSchemaV1>): Bucket {
+    return new Bucket(this.#connection, name, options?.schema);
   }
 
   /**
@@ -99,15 +125,7 @@ export class KvClient {
     settings: BucketChanges | undefined,
     call: CallOptions,
   ): Promise<BucketInfo> {
-    const body =
-      settings === undefined
-        ? {}
-        : {
-            body: {
-              body: JSON.stringify(snakeFields(settings)),
-              contentType: "application/json",
-            },
-          };
+    const body = settings === undefined ? {} : { body: jsonBodyOf(snakeFields(settings)) };
     const info = await this.#connection.transport.send({ ...request, ...body }, call);
     return camelFields(info as object) as BucketInfo;
   }

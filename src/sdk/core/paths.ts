@@ -14,18 +14,16 @@ export function bucketPath(bucket: string): string {
   return `${BUCKETS}/${encode(bucket, "invalid_bucket_name")}`;
 }
 
+/** What is asked of a key, as the word before it in a path. */
+export type KeyRoute = "keys" | "history" | "diff" | "increment" | "touch" | "restore";
+
 /**
  * Path and query under which a key arrives as it is, whatever is in it.
  *
  * URL parsers collapse `.` and `..` segments, also as `%2e`, and proxies may do so after decoding `%2F`: keys with
  * such segments travel in the query.
  */
-export function keyPath(
-  bucket: string,
-  route: "keys" | "history",
-  key: string,
-  query: Query = {},
-): string {
+export function keyPath(bucket: string, route: KeyRoute, key: string, query: Query = {}): string {
   const base = bucketPath(bucket);
   if (key === "") throw new JetbucketError("invalid_key", "a key must not be empty");
   if (key.split("/").some(isDotSegment)) {

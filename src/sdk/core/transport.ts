@@ -11,6 +11,15 @@ export interface ApiRequest {
   path: string;
   headers?: Record<string, string>;
   body?: ValueBody;
+  /** That it changes nothing, whatever its method, so that it may be repeated. Default: for GET. */
+  isRead?: boolean;
+}
+
+/** A successful answer. */
+export interface ApiAnswer {
+  /** The JSON in it, undefined for one without content. */
+  body: unknown;
+  headers: Headers;
 }
 
 export interface TransportOptions {
@@ -45,6 +54,16 @@ export class Transport {
    * @throws JetbucketError
    */
   async send(request: ApiRequest, call: CallOptions = {}): Promise<unknown> {
+    return (await this.exchange(request, call)).body;
+  }
+
+  /**
+   * An answer with its headers.
+   *
+   * @throws JetbucketError
+   */
+  async exchange(request: ApiRequest, call: CallOptions = {}): Promise<ApiAnswer> {
+    const { isRead = request.method === "GET" } = request;
     const scope = new CallScope({
       signal: call.signal,
       timeoutMs: call.timeoutMs ?? this.#options.timeoutMs,
@@ -54,7 +73,7 @@ export class Transport {
         try {
           return await this.#attempt(request, scope);
         } catch (thrown) {
-          if (attempt > RETRIES || request.method !== "GET" || !refusedForNow(thrown)) throw thrown;
+          if (attempt > RETRIES || !isRead || !refusedForNow(thrown)) throw thrown;
           const jitter = backoffDelay(attempt, Math.random(), retryBackoff);
           const delay = Math.max(jitter, (thrown.retryAfter ?? 0) * 1000);
           if (delay >= scope.remaining) throw thrown;
@@ -66,7 +85,8 @@ export class Transport {
     }
   }
 
-  async #attempt({ method, path, headers, body }: ApiRequest, scope: CallScope): Promise<unknown> {
+  async #attempt(request: ApiRequest, scope: CallScope): Promise<ApiAnswer> {
+    const { method, path, body } = request;
     const { baseUrl, token, fetch } = this.#options;
     let response: Response;
     let text: string;
@@ -75,7 +95,7 @@ export class Transport {
       response = await fetch(baseUrl + path, {
         method,
         headers: {
-          ...headers,
+          ...request.headers,
           ...(body === undefined ? {} : { "content-type": body.contentType }),
           ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }),
         },
@@ -89,14 +109,14 @@ export class Transport {
       if (scope.signal.aborted) throw scope.signal.reason as JetbucketError;
       throw errorOf(thrown, "network", `cannot reach ${baseUrl}`);
     }
-    const { status } = response;
+    const { status, headers } = response;
     if (!response.ok) {
-      const retryAfter = response.headers.get("retry-after");
+      const retryAfter = headers.get("retry-after");
       throw errorOfAnswer({ status, body: text, retryAfter });
     }
-    if (status === 204) return undefined;
+    if (status === 204) return { body: undefined, headers };
     try {
-      return JSON.parse(text);
+      return { body: JSON.parse(text), headers };
     } catch (cause) {
       throw new JetbucketError("bad_response", `${baseUrl} does not answer as jetbucket does`, {
         status,

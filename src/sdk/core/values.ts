@@ -1,5 +1,5 @@
 import type { Encoding } from "../../protocol/entry.ts";
-import { bytesOfBase64 } from "../../protocol/values.ts";
+import { base64, bytesOfBase64 } from "../../protocol/values.ts";
 
 /** A value as a request carries it. */
 export interface ValueBody {
@@ -16,13 +16,47 @@ export function bodyOf(value: unknown): ValueBody {
   if (typeof value === "string") return { body: value, contentType: "text/plain" };
   const bytes = bytesIn(value);
   if (bytes !== undefined) return { body: bytes, contentType: "application/octet-stream" };
+  return jsonBodyOf(value);
+}
+
+/** A request's parameters as JSON. @throws TypeError as {@link bodyOf} does */
+export function jsonBodyOf(value: unknown, contentType = "application/json"): ValueBody {
+  return jsonBody(jsonTextOf(value), contentType);
+}
+
+/** JSON that is written already. */
+export function jsonBody(json: string, contentType = "application/json"): ValueBody {
+  return { body: json, contentType };
+}
+
+/**
+ * The JSON of an item that carries a value of any kind among its fields.
+ *
+ * @throws TypeError as {@link bodyOf} does
+ */
+export function jsonOf(fields: object, value: unknown): string {
+  const { body, contentType } = bodyOf(value);
+  let encoding: Encoding | undefined;
+  let json = body;
+  if (typeof json !== "string") {
+    encoding = "base64";
+    json = JSON.stringify(base64(json));
+  } else if (contentType === "text/plain") {
+    encoding = "text";
+    json = JSON.stringify(json);
+  }
+  return `${JSON.stringify({ ...fields, encoding }).slice(0, -1)},"value":${json}}`;
+}
+
+/** @throws TypeError for what JSON cannot say */
+function jsonTextOf(value: unknown): string {
   // The type of stringify hides that it returns undefined for what it cannot say.
   const json = JSON.stringify(value) as string | undefined;
   if (json === undefined) {
     const hint = value === undefined ? "; use null, or delete the key" : "";
     throw new TypeError(`${typeof value} cannot be stored as a value${hint}`);
   }
-  return { body: json, contentType: "application/json" };
+  return json;
 }
 
 function bytesIn(value: unknown): Uint8Array<ArrayBuffer> | undefined {

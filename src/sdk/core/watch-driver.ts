@@ -1,7 +1,8 @@
-import type { Include, ReadyFrame } from "../../protocol/messages.ts";
+import type { Include, ReadyFrame, UpdateFrame } from "../../protocol/messages.ts";
 import { backoffDelay } from "./backoff.ts";
-import { revisionOf } from "./entry.ts";
+import type { Revision } from "./entry.ts";
 import { errorOf, JetbucketError } from "./errors.ts";
+import { inOrder } from "./in-order.ts";
 import type { Socket, SocketFactory, SocketHandlers } from "./socket.ts";
 import { parseFrames } from "./watch-frames.ts";
 import { WatchLedger } from "./watch-ledger.ts";
@@ -16,7 +17,7 @@ import {
 import type { Watcher, WatchCallbacks, WatchOptions } from "./watch.ts";
 
 /** What a watch needs of its client and its platform. */
-export interface WatchContext {
+export interface WatchContext<T> {
   bucket: string;
   /** The address of the watch. */
   url: (include: Include) => string;
@@ -24,6 +25,8 @@ export interface WatchContext {
   openSocket: SocketFactory;
   /** A plain request for the bucket, to learn why no connection comes to be. */
   probe: () => Promise<unknown>;
+  /** The revision in a frame, as the caller sees it. Throws or rejects when its value is not what it has to be. */
+  read: (frame: UpdateFrame) => Revision<T> | Promise<Revision<T>>;
 }
 
 /** What of the world a watch touches beside sockets; replaced in tests. */
@@ -50,13 +53,16 @@ const HANDOVER_JITTER_MS = 100;
 /** Carries out what the machine decides. */
 export class WatchDriver<T> implements Watcher {
   readonly closed: Promise<CloseInfo>;
-  readonly #context: WatchContext;
+  readonly #context: WatchContext<T>;
   readonly #callbacks: WatchCallbacks<T>;
   readonly #include: Include;
   readonly #signal: AbortSignal | undefined;
   readonly #world: WatchWorld;
   readonly #ledger: WatchLedger;
   #machine = initialState;
+  /** Everything that the caller hears of waits for the changes before it, which may have to be checked. */
+  #inOrder = inOrder();
+  #stopped = false;
   #cancelTimer: (() => void) | undefined;
   #socket: Socket | undefined;
   /** Names the current connection; handlers of earlier ones are not listened to. */
@@ -64,7 +70,7 @@ export class WatchDriver<T> implements Watcher {
   #resolveClosed!: (info: CloseInfo) => void;
 
   constructor(
-    context: WatchContext,
+    context: WatchContext<T>,
     callbacks: WatchCallbacks<T>,
     { include = "snapshot", signal }: WatchOptions,
     world = realWorld,
@@ -86,13 +92,20 @@ export class WatchDriver<T> implements Watcher {
     return this.#machine.name;
   }
 
-  readonly stop = (): void => this.#dispatch({ type: "stopped" });
+  readonly stop = (): void => {
+    this.#stopped = true;
+    // What waits is void.
+    this.#inOrder = inOrder();
+    this.#dispatch({ type: "stopped" });
+  };
 
   #dispatch(event: WatchEvent): void {
     const before = this.#machine;
     const [after, effects] = transition(before, event);
     this.#machine = after;
-    if (before.name !== after.name) this.#call("onStateChange", after.name);
+    if (before.name !== after.name) {
+      this.#inOrder(() => this.#call("onStateChange", after.name));
+    }
     for (const effect of effects) {
       // A callback has stopped the watch: the rest is void.
       if (this.#machine !== after) return;
@@ -118,12 +131,7 @@ export class WatchDriver<T> implements Watcher {
         this.#ledger.begin();
         return;
       case "deliver":
-        if (this.#ledger.take(effect.frame)) {
-          this.#tell("onUpdate", {
-            ...revisionOf<T>(effect.frame),
-            bucket: this.#context.bucket,
-          });
-        }
+        if (this.#ledger.take(effect.frame)) this.#inOrder(() => this.#deliver(effect.frame));
         return;
       case "complete":
         this.#complete(effect.frame);
@@ -132,12 +140,14 @@ export class WatchDriver<T> implements Watcher {
         void this.#diagnose();
         return;
       case "report":
-        this.#call("onError", effect.error);
+        this.#inOrder(() => this.#call("onError", effect.error));
         return;
       case "finish":
         this.#signal?.removeEventListener("abort", this.stop);
-        this.#call("onClose", effect.info);
-        this.#resolveClosed(effect.info);
+        this.#inOrder(() => {
+          this.#call("onClose", effect.info);
+          this.#resolveClosed(effect.info);
+        });
         return;
     }
   }
@@ -175,21 +185,43 @@ export class WatchDriver<T> implements Watcher {
     this.#socket = undefined;
   }
 
+  #deliver(frame: UpdateFrame): Promise<void> | undefined {
+    const { bucket, read } = this.#context;
+    const tell = (revision: Revision<T>) => this.#tell("onUpdate", { ...revision, bucket });
+    const report = (thrown: unknown) => {
+      this.#tell("onError", errorOf(thrown, "invalid_value", `cannot check key "${frame.key}"`));
+    };
+    let revision: Revision<T> | Promise<Revision<T>>;
+    try {
+      revision = read(frame);
+    } catch (thrown) {
+      report(thrown);
+      return undefined;
+    }
+    if (revision instanceof Promise) return revision.then(tell, report);
+    tell(revision);
+    return undefined;
+  }
+
   /** Everything is told: the ledger knows what went unseen. */
   #complete({ position, count }: ReadyFrame): void {
     const createdAt = this.#world.now().toISOString();
-    for (const { key, revision } of this.#ledger.complete(position)) {
-      this.#tell("onUpdate", {
-        bucket: this.#context.bucket,
-        key,
-        revision,
-        createdAt,
-        operation: "delete",
-        reason: "delete",
-        inferred: true,
-      });
-    }
-    this.#tell("onReady", { position, count });
+    const { bucket } = this.#context;
+    const gone = this.#ledger.complete(position);
+    this.#inOrder(() => {
+      for (const { key, revision } of gone) {
+        this.#tell("onUpdate", {
+          bucket,
+          key,
+          revision,
+          createdAt,
+          operation: "delete",
+          reason: "delete",
+          inferred: true,
+        });
+      }
+      this.#tell("onReady", { position, count });
+    });
   }
 
   async #diagnose(): Promise<void> {
@@ -218,12 +250,12 @@ export class WatchDriver<T> implements Watcher {
         : this.#world.setTimer(() => this.#dispatch(event), ms);
   }
 
-  /** Tells news, unless an earlier callback has stopped the watch. */
-  #tell<K extends "onUpdate" | "onReady">(
+  /** Tells news, unless the watch was stopped meanwhile. */
+  #tell<K extends "onUpdate" | "onReady" | "onError">(
     name: K,
     ...args: Parameters<NonNullable<WatchCallbacks<T>[K]>>
   ): void {
-    if (this.#machine.name !== "closed") this.#call(name, ...args);
+    if (!this.#stopped) this.#call(name, ...args);
   }
 
   #call<K extends keyof WatchCallbacks<T>>(

@@ -33,7 +33,8 @@ export interface WatchCallbacks<T = unknown> {
   onReady?: ((info: ReadyInfo) => void) | undefined;
   /**
    * Something needs attention. The watch goes on by itself unless `onClose` follows: an outage is reported when three
-   * connections in a row have failed, and then now and again.
+   * connections in a row have failed, and then now and again. A value that does not fit the bucket's schema is told here in
+   * its update's place, with code `invalid_value` and its key in `details`.
    */
   onError?: ((error: JetbucketError) => void) | undefined;
   /** The watch has ended, once: by `stop()`, by its signal, or because the server refuses it for good. */
@@ -52,6 +53,12 @@ export interface WatchOptions {
   include?: Include | undefined;
   /** Ends the watch, as `stop()` does. */
   signal?: AbortSignal | undefined;
+}
+
+/** Options of {@link Bucket.changes}. */
+export interface ChangesOptions extends WatchOptions {
+  /** As for a watch: something needs attention, such as a value that is left out because it does not fit the schema. */
+  onError?: WatchCallbacks["onError"];
 }
 
 /** A running watch. */

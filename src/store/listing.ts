@@ -1,0 +1,74 @@
+import { encodeKey, type KeyPattern } from "../protocol/keys.ts";
+import type { Bucket } from "./bucket.ts";
+import type { Feeds } from "./feeds.ts";
+
+/** Which keys, and how many of them. */
+export interface KeyQuery {
+  pattern?: KeyPattern;
+  prefix?: string;
+  /** The last key of the page before. */
+  after?: string;
+  /** The most keys to give; all without it. */
+  limit?: number;
+}
+
+export interface KeyPage {
+  keys: string[];
+  /** Whether more keys follow. */
+  hasMore: boolean;
+}
+
+/**
+ * Lists live keys in order. It reads the index that the bucket's feed keeps, so that a page costs the page and not the bucket; a
+ * bucket whose keys do not fit into the index's memory is read from JetStream every time.
+ */
+export async function listKeys(feeds: Feeds, bucket: Bucket, query: KeyQuery): Promise<KeyPage> {
+  const lease = await feeds.join(bucket);
+  try {
+    const index = await lease.feed.keys();
+    if (index === undefined) return page(await bucket.keys(query.pattern), query);
+    return page(index.keys(firstOf(query)), query);
+  } finally {
+    lease.close();
+  }
+}
+
+/** How many live keys a bucket has. A feed that is running knows; else they are counted. */
+export async function countKeys(feeds: Feeds, bucket: Bucket): Promise<number> {
+  const feed = await feeds.active(bucket);
+  const index =
+    feed?.bucket.epoch === bucket.epoch && !feed.hasEnded ? await feed.keys() : undefined;
+  if (index === undefined) return (await bucket.keys()).length;
+  return index.count();
+}
+
+/** Where in the order of keys the first result can stand. */
+function firstOf({ pattern, prefix = "", after }: KeyQuery): string {
+  let first = prefix;
+  if (pattern !== undefined) {
+    // What stands before the first wildcard; only whole tokens without escapes, whose order is that of the keys.
+    const literal = /^[A-Za-z0-9\-/_.]*/.exec(pattern.text)?.[0] ?? "";
+    const isWhole = literal.length === pattern.text.length;
+    const start = isWhole ? literal : literal.slice(0, Math.max(literal.lastIndexOf("."), 0));
+    if (start > first) first = start;
+  }
+  return after !== undefined && after >= first ? after : first;
+}
+
+function page(
+  sorted: Iterable<string>,
+  { pattern, prefix = "", after, limit = Infinity }: KeyQuery,
+): KeyPage {
+  const keys: string[] = [];
+  for (const key of sorted) {
+    if (after !== undefined && key <= after) continue;
+    if (!key.startsWith(prefix)) {
+      if (key > prefix) break;
+      continue;
+    }
+    if (pattern !== undefined && !pattern.matches(encodeKey(key))) continue;
+    if (keys.length === limit) return { keys, hasMore: true };
+    keys.push(key);
+  }
+  return { keys, hasMore: false };
+}
