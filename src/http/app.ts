@@ -10,6 +10,7 @@ import { requestId } from "./request-id.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { keyRoutes } from "./routes/keys.ts";
+import { pastRoutes } from "./routes/past.ts";
 import { updateRoutes } from "./routes/updates.ts";
 import { systemRoutes, type SystemState } from "./routes/system.ts";
 
@@ -30,6 +31,7 @@ export function createApp({ buckets, log, origins, state }: AppDeps): Hono {
   batchRoutes(app, "/api/v1/kv/buckets", buckets, (c, error) =>
     publicError(error, log, requestId(c)),
   );
+  pastRoutes(app, "/api/v1/kv/buckets", buckets);
   updateRoutes(app, "/api/v1/kv/buckets", buckets);
   bucketRoutes(app, "/api/v1/kv/buckets", buckets);
   systemRoutes(app, buckets, state);

@@ -21,8 +21,25 @@ export async function readBody(c: Context, limit: number): Promise<Uint8Array> {
   return body;
 }
 
-/** Reads a JSON body. @throws KvError `unsupported_media_type`, `invalid_json`, `value_too_large` */
+/**
+ * Reads a JSON body.
+ *
+ * @param limit bytes
+ * @throws KvError `unsupported_media_type`, `invalid_json`, `value_too_large`
+ */
 export async function readJson(c: Context, limit: number = limits.jsonBody): Promise<unknown> {
+  const body = await readBody(c, limit);
+  if (body.length === 0) throw new KvError("invalid_json", "the body is empty: send a JSON object");
+  return parseJson(c, body);
+}
+
+/** Reads a JSON body that may be left out, which counts as an empty object. @throws as {@link readJson} */
+export async function readOptionalJson(c: Context): Promise<unknown> {
+  const body = await readBody(c, limits.jsonBody);
+  return body.length === 0 ? {} : parseJson(c, body);
+}
+
+function parseJson(c: Context, body: Uint8Array): unknown {
   const type = c.req.header("Content-Type");
   if (type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new KvError(
@@ -30,16 +47,13 @@ export async function readJson(c: Context, limit: number = limits.jsonBody): Pro
       `send JSON with the content type application/json, not ${JSON.stringify(type)}`,
     );
   }
-  const text = utf8(await readBody(c, limit));
+  const text = utf8(body);
+  if (text === undefined) throw new KvError("invalid_json", "the body is not valid UTF-8");
   try {
-    if (text !== undefined && text !== "") return JSON.parse(text) as unknown;
+    return JSON.parse(text) as unknown;
   } catch (cause) {
     throw new KvError("invalid_json", "the body is not valid JSON", { cause });
   }
-  throw new KvError(
-    "invalid_json",
-    text === "" ? "the body is empty: send a JSON object" : "the body is not valid UTF-8",
-  );
 }
 
 function readIncoming(incoming: IncomingMessage, limit: number): Promise<Uint8Array> {

@@ -4,6 +4,7 @@ import { parseTtl } from "../protocol/durations.ts";
 import { KvError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import type { GetOptions, PutOptions } from "../store/bucket.ts";
+import type { Moment } from "../store/past.ts";
 import type { Condition } from "../store/conditions.ts";
 
 /** The path as it was sent, cut at slashes, not decoded: `/api/v1/kv` is `["api", "v1", "kv"]`. */
@@ -218,4 +219,20 @@ export function putOptions(c: Context): PutOptions {
   }
   if (valueType !== undefined) options.label = valueType;
   return options;
+}
+
+/** A moment of the query: a revision, or a time in ISO 8601. @throws KvError `invalid_request` */
+export function momentOf(c: Context, name: string): Moment | undefined {
+  const value = text(c, name, "invalid_request");
+  if (value === undefined) return undefined;
+  if (/^\d{1,16}$/.test(value) && Number(value) > 0) return { revision: Number(value) };
+  const time = /^\d{4}-\d\d-\d\dT/.test(value) ? Date.parse(value) : NaN;
+  if (!Number.isNaN(time)) return { time };
+  throw new KvError(
+    "invalid_request",
+    `"${name}" is a revision or a time such as 2026-01-02T03:04:05Z, not ${JSON.stringify(value)}`,
+    {
+      details: { field: name },
+    },
+  );
 }

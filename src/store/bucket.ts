@@ -92,12 +92,13 @@ export class Bucket {
   readonly epoch: string;
   /** How to read its messages. */
   readonly context: MessageContext;
+  /** Revisions that it keeps of each key. */
+  readonly historyLimit: number;
   /** How durable an acknowledged write is. */
   readonly durability: "fsync" | "replicated" | "cached" | "memory";
   readonly #js: JetStream;
   readonly #reads: Reads;
   readonly #maxValueSize: number | undefined;
-  readonly #keepsHistory: boolean;
   readonly #allowsTtl: boolean;
   readonly #allowsBatches: boolean;
 
@@ -120,7 +121,7 @@ export class Bucket {
       capabilitiesOf(js.connection.serverVersion),
     );
     this.#maxValueSize = maxValueSizeOf(config);
-    this.#keepsHistory = config.max_msgs_per_subject !== 1;
+    this.historyLimit = config.max_msgs_per_subject > 0 ? config.max_msgs_per_subject : Infinity;
     this.#allowsTtl = config.allow_msg_ttl === true;
     this.#allowsBatches = config.allow_atomic === true;
   }
@@ -263,12 +264,12 @@ export class Bucket {
    * last revision, or all.
    *
    * @param options `headersOnly` leaves the values on the server; `complete` for readers that do not follow the changes,
-   * see {@link scan}
+   * see {@link scan}; `keepExpired` also gives values whose time is over and that are stored for a moment longer
    */
   async *read(
     patterns: readonly KeyPattern[],
     deliver: "last" | "all",
-    options: { headersOnly?: boolean; complete?: boolean } = {},
+    options: { headersOnly?: boolean; complete?: boolean; keepExpired?: boolean } = {},
   ): AsyncGenerator<StoredEntry[], void, void> {
     const { prefix } = this.context;
     const filters = coveringSubjects(patterns).map((subject) => prefix + subject);
@@ -287,7 +288,7 @@ export class Bucket {
           if (suffix === CARRIER) continue;
           if (!isExact && !patterns.some((pattern) => pattern.matches(suffix))) continue;
           const entry = entryOfDelivery(message, delivery, this.context);
-          if (!isExpired(entry)) entries.push({ suffix, entry });
+          if (options.keepExpired === true || !isExpired(entry)) entries.push({ suffix, entry });
         }
         yield entries;
       }
@@ -327,11 +328,37 @@ export class Bucket {
     return this.#reads.leaderLatest(key);
   }
 
+  /** The revision of the last write to any key. */
+  async lastRevision(): Promise<number> {
+    try {
+      return (await this.#js.streamInfo(this.stream)).state.last_seq;
+    } catch (error) {
+      throw kvErrorOf(error, this.name);
+    }
+  }
+
+  /**
+   * Removes all that is stored of a key up to a revision, without a trace. A later write stays.
+   *
+   * @returns whether anything was removed
+   */
+  async forget(key: string, revision: number): Promise<boolean> {
+    try {
+      const { purged } = await this.#js.call<{ purged: number }>(`STREAM.PURGE.${this.stream}`, {
+        filter: this.context.prefix + encodeKey(key),
+        seq: revision + 1,
+      });
+      return purged > 0;
+    } catch (error) {
+      throw kvErrorOf(error, this.name);
+    }
+  }
+
   /** @throws KvError `value_too_large`, `unsupported` */
   valueMessage(key: string, value: Value, extras: ValueExtras, expected?: number): BatchMessage {
     this.#checkSize(value);
     this.#checkTtl(extras.ttl);
-    const headers = valueHeaders(value, extras, this.#keepsHistory, expected);
+    const headers = valueHeaders(value, extras, this.historyLimit > 1, expected);
     return { subject: this.context.prefix + encodeKey(key), payload: value.bytes, headers };
   }
 
@@ -406,7 +433,7 @@ export class Bucket {
     extras: ValueExtras,
     expected: number | undefined,
   ): Promise<Written> {
-    const headers = valueHeaders(value, extras, this.#keepsHistory, expected);
+    const headers = valueHeaders(value, extras, this.historyLimit > 1, expected);
     const result = written(await this.#publish(key, value.bytes, headers));
     const { maxAge } = this.context;
     const ends = [

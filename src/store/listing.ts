@@ -26,8 +26,8 @@ export async function listKeys(feeds: Feeds, bucket: Bucket, query: KeyQuery): P
   const lease = await feeds.join(bucket);
   try {
     const index = await lease.feed.keys();
-    if (index === undefined) return page(await bucket.keys(query.pattern), query);
-    return page(index.keys(firstOf(query)), query);
+    if (index === undefined) return pageOf(await bucket.keys(query.pattern), query);
+    return pageOf(index.keys(firstOf(query)), query);
   } finally {
     lease.close();
   }
@@ -55,7 +55,8 @@ function firstOf({ pattern, prefix = "", after }: KeyQuery): string {
   return after !== undefined && after >= first ? after : first;
 }
 
-function page(
+/** The part of some sorted keys that a query asks for. */
+export function pageOf(
   sorted: Iterable<string>,
   { pattern, prefix = "", after, limit = Infinity }: KeyQuery,
 ): KeyPage {

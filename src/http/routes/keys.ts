@@ -4,7 +4,10 @@ import { parsePattern } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
 import { mediaTypeOf, valueFromBody } from "../../protocol/values.ts";
 import type { Buckets } from "../../store/buckets.ts";
-import type { KeyQuery } from "../../store/listing.ts";
+import type { Entry } from "../../protocol/entry.ts";
+import type { Bucket, GetOptions } from "../../store/bucket.ts";
+import { pageOf, type KeyQuery } from "../../store/listing.ts";
+import { entryAt, keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
 import { readBody, readJson } from "../body.ts";
 import { entryJson, entryMetadataJson, headerText, metadataHeaders } from "../entry-json.ts";
@@ -13,6 +16,7 @@ import {
   flag,
   integer,
   isNotModified,
+  momentOf,
   putOptions,
   text,
   ttlOf,
@@ -40,10 +44,7 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       const revision = integer(c, "revision", 1, Number.MAX_SAFE_INTEGER);
       const options = consistency(c);
       const bucket = await target.bucket(c);
-      const found =
-        revision === undefined
-          ? await bucket.get(key, options)
-          : await bucket.getRevision(key, revision);
+      const found = await read(bucket, key, revision, momentOf(c, "as_of"), options);
       const etag = `"${found.revision}"`;
       if (isNotModified(c, found.revision)) return c.body(null, 304, { ETag: etag });
       if (wantsRaw(c)) {
@@ -117,6 +118,9 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
         ...(limit === undefined ? {} : { limit }),
       };
       const bucket = await target.bucket(c);
+      const moment = momentOf(c, "as_of");
+      if (moment !== undefined)
+        return c.body(await listAt(bucket, moment, query, withValues, withEntries), 200, JSON_TYPE);
       const { keys, hasMore } = await buckets.keys(bucket, query);
       const next = hasMore ? `,"next_cursor":"${encodeCursor(keys.at(-1)!)}"` : "";
       if (!withEntries)
@@ -152,6 +156,40 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
   };
   resource(app, `${base}/:bucket/history/${KEY}`, history);
   resource(app, `${base}/:bucket/history`, history);
+}
+
+/** One entry, now or as it was. */
+async function read(
+  bucket: Bucket,
+  key: string,
+  revision: number | undefined,
+  moment: Moment | undefined,
+  options: GetOptions,
+): Promise<Entry> {
+  if (revision !== undefined) return bucket.getRevision(key, revision);
+  if (moment === undefined) return bucket.get(key, options);
+  const entry = await entryAt(bucket, key, moment);
+  if (entry === undefined) throw new KvError("key_not_found", `key "${key}" did not exist then`);
+  return entry;
+}
+
+/** A page of the keys as they were, as JSON text. */
+async function listAt(
+  bucket: Bucket,
+  moment: Moment,
+  query: KeyQuery,
+  withValues: boolean,
+  withEntries: boolean,
+): Promise<string> {
+  const { revisions, isComplete } = await keysAt(bucket, moment, query.pattern);
+  const { keys, hasMore } = pageOf(revisions.keys(), query);
+  const end = `${hasMore ? `,"next_cursor":"${encodeCursor(keys.at(-1)!)}"` : ""},"complete":${isComplete}}`;
+  if (!withEntries) return `{"keys":${JSON.stringify(keys)},"count":${keys.length}${end}`;
+  const entries = await Promise.all(
+    keys.map((key) => bucket.getRevision(key, revisions.get(key)!)),
+  );
+  const bodies = entries.map(withValues ? entryJson : entryMetadataJson);
+  return `{"keys":${JSON.stringify(keys)},"count":${keys.length},"entries":[${bodies.join(",")}]${end}`;
 }
 
 /** A cursor is the last key of a page, so that it stays good while keys come and go. It is opaque to clients. */

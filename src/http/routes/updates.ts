@@ -1,10 +1,9 @@
 import type { Context, Hono } from "hono";
-import type { z } from "zod";
 import { parseTtl } from "../../protocol/durations.ts";
 import { incrementSchema, parseWith, restoreSchema, touchSchema } from "../../protocol/messages.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { increment, restore, touch } from "../../store/updates.ts";
-import { readJson } from "../body.ts";
+import { readJson, readOptionalJson } from "../body.ts";
 import { writeCondition } from "../input.ts";
 import { resource } from "../resource.ts";
 import { KEY, targetOf } from "../target.ts";
@@ -17,13 +16,9 @@ export function updateRoutes(app: Hono, base: string, buckets: Buckets): void {
     resource(app, `${base}/:bucket/${name}/${KEY}`, { POST: handler });
     resource(app, `${base}/:bucket/${name}`, { POST: handler });
   };
-  /** A body that may be left out when nothing in it is needed. */
-  const read = async <T>(c: Context, schema: z.ZodType<T>): Promise<T> =>
-    parseWith(schema, c.req.header("Content-Length") === "0" ? {} : await readJson(c));
-
   route("increment", async (c) => {
     const key = target.key(c);
-    const { by = 1, initial = 0, ttl } = await read(c, incrementSchema);
+    const { by = 1, initial = 0, ttl } = parseWith(incrementSchema, await readOptionalJson(c));
     const seconds = ttl === undefined ? {} : { ttl: parseTtl(ttl) };
     const bucket = await target.bucket(c);
     const { value, ...written } = await increment(bucket, key, { by, initial, ...seconds });

@@ -5,8 +5,7 @@ import type { BucketAccess } from "./access.ts";
 import type { Entry } from "./entry.ts";
 import { errorOfBody, JetbucketError } from "./errors.ts";
 import type { CallOptions } from "./options.ts";
-import { given } from "./points.ts";
-import { ttlText, type Ttl } from "./ttl.ts";
+import type { Ttl } from "./ttl.ts";
 import { jsonBody, jsonOf } from "./values.ts";
 import { writtenOf, type Written } from "./writes.ts";
 
@@ -67,7 +66,7 @@ export async function putMany<In>(
   for (const { key, value, ttl } of latest.values()) {
     try {
       await access.check(key, value);
-      texts.push(jsonOf({ key, ttl: given(ttl, ttlText) }, value));
+      texts.push(jsonOf({ key, ttl }, value));
     } catch (error) {
       if (!(error instanceof JetbucketError)) throw error;
       failed.set(key, error);

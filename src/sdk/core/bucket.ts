@@ -8,12 +8,12 @@ import { changesOf } from "./changes.ts";
 import type { Entry, Revision } from "./entry.ts";
 import { list, type EntryInfo, type Listing, type ListOptions } from "./listing.ts";
 import type { CallOptions } from "./options.ts";
-import { given, revisionText, type Point } from "./points.ts";
+import { revisionText, type Point } from "./points.ts";
 import * as reads from "./reads.ts";
 import type { Diff, DiffOptions, GetOptions } from "./reads.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
 import { Transaction } from "./transaction.ts";
-import { ttlText, type Ttl } from "./ttl.ts";
+import type { Ttl } from "./ttl.ts";
 import { jsonBodyOf } from "./values.ts";
 import type { Change, ChangesOptions, WatchCallbacks, Watcher, WatchOptions } from "./watch.ts";
 import * as writes from "./writes.ts";
@@ -32,7 +32,7 @@ import type {
 
 /** Options of {@link Bucket.compact}. */
 export interface CompactOptions extends CallOptions {
-  /** Only tombstones that are older than this; in the notations of `put`. Default 30 minutes. */
+  /** Only tombstones that are older than this, in the notations of `put`; 0 for all. Default 30 minutes. */
   olderThan?: Ttl | undefined;
 }
 
@@ -204,13 +204,14 @@ export class Bucket<T = unknown, In = T> {
   }
 
   /**
-   * Reads a key that may not exist: as `get`, with undefined for a key or a revision that is not there.
+   * Reads a key that may not exist: as `get`, with undefined for a key or a revision that is not there. With `asOf` it still
+   * rejects with `revision_not_found` when the history does not reach that far: then nobody knows.
    *
    * @example
    * const mode = (await bucket.find("theme"))?.value ?? "dark";
    */
   async find(key: string, options: GetOptions = {}): Promise<Entry<T> | undefined> {
-    return reads.absentAsUndefined(this.get(key, options));
+    return reads.absentAsUndefined(this.get(key, options), options);
   }
 
   /**
@@ -375,7 +376,7 @@ export class Bucket<T = unknown, In = T> {
    * const { removed } = await bucket.compact({ olderThan: "1d" });
    */
   async compact({ olderThan, ...call }: CompactOptions = {}): Promise<{ removed: number }> {
-    const body = jsonBodyOf({ older_than: given(olderThan, ttlText) });
+    const body = jsonBodyOf({ older_than: olderThan });
     const path = this.#access.path("compact");
     return (await this.#access.send({ method: "POST", path, body }, call)) as { removed: number };
   }

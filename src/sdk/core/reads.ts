@@ -67,17 +67,20 @@ export async function getBody(
   return (await access.send({ method: "GET", path, headers }, options)) as EntryBody;
 }
 
-/** Undefined for what is known not to be there. */
-export async function absentAsUndefined<R>(read: Promise<R>): Promise<R | undefined> {
+/** Undefined for what is not there. That the history does not reach back to a point says nothing about the key. */
+export async function absentAsUndefined<R>(
+  read: Promise<R>,
+  { asOf }: GetOptions = {},
+): Promise<R | undefined> {
   try {
     return await read;
   } catch (error) {
-    if (error instanceof JetbucketError && absent.has(error.code)) return undefined;
+    const code = error instanceof JetbucketError ? error.code : undefined;
+    if (code === "key_not_found") return undefined;
+    if (code === "revision_not_found" && asOf === undefined) return undefined;
     throw error;
   }
 }
-
-const absent: ReadonlySet<string> = new Set(["key_not_found", "revision_not_found"]);
 
 export async function history<Out, In>(
   access: BucketAccess<Out, In>,

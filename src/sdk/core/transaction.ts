@@ -1,7 +1,7 @@
 import type { BucketAccess } from "./access.ts";
 import type { CallOptions } from "./options.ts";
 import { checkedRevision, given } from "./points.ts";
-import { ttlText, type Ttl } from "./ttl.ts";
+import type { Ttl } from "./ttl.ts";
 import { jsonBody, jsonOf } from "./values.ts";
 import { durabilityOf, type Durability } from "./writes.ts";
 
@@ -26,7 +26,7 @@ export interface RemovalOptions {
 }
 
 interface Operation<In> {
-  fields: { op: string; key: string; revision?: number | undefined; ttl?: string | undefined };
+  fields: { op: string; key: string; revision?: number | undefined; ttl?: Ttl | undefined };
   value?: { of: In };
 }
 
@@ -47,18 +47,18 @@ export class Transaction<In = unknown> {
 
   /** Stores a value, whatever the key holds. */
   put(key: string, value: In, options: OperationOptions = {}): this {
-    return this.#add({ op: "put", key, ttl: given(options.ttl, ttlText) }, { of: value });
+    return this.#add({ op: "put", key, ttl: options.ttl }, { of: value });
   }
 
   /** Stores a value; the key must not exist. */
   create(key: string, value: In, options: OperationOptions = {}): this {
-    return this.#add({ op: "create", key, ttl: given(options.ttl, ttlText) }, { of: value });
+    return this.#add({ op: "create", key, ttl: options.ttl }, { of: value });
   }
 
   /** Stores a value; the key's latest revision must be the one given, 0 when it must not exist. */
   update(key: string, value: In, revision: number, options: OperationOptions = {}): this {
     const fields = { op: "update", key, revision: checkedRevision(revision) };
-    return this.#add({ ...fields, ttl: given(options.ttl, ttlText) }, { of: value });
+    return this.#add({ ...fields, ttl: options.ttl }, { of: value });
   }
 
   /** Deletes a key; its history stays readable. */

@@ -251,7 +251,7 @@ export function increment(
   key: string,
   { by, initial, ttl, ...call }: IncrementOptions,
 ): Promise<Written & { value: number }> {
-  return change(access, "increment", key, { by, initial, ttl: given(ttl, ttlText) }, call);
+  return change(access, "increment", key, { by, initial, ttl }, call);
 }
 
 export function touch(
@@ -260,7 +260,7 @@ export function touch(
   ttl: Ttl,
   call: CallOptions,
 ): Promise<Written> {
-  return change(access, "touch", key, { ttl: ttlText(ttl) }, call);
+  return change(access, "touch", key, { ttl }, call);
 }
 
 export function restore(

@@ -1,0 +1,50 @@
+import type { Hono } from "hono";
+import { parseTtl } from "../../protocol/durations.ts";
+import { KvError } from "../../protocol/errors.ts";
+import { compactSchema, parseWith } from "../../protocol/messages.ts";
+import type { Buckets } from "../../store/buckets.ts";
+import { compact, difference } from "../../store/past.ts";
+import { readOptionalJson } from "../body.ts";
+import { entryJson } from "../entry-json.ts";
+import { momentOf } from "../input.ts";
+import { resource } from "../resource.ts";
+import { KEY, targetOf } from "../target.ts";
+
+const HALF_AN_HOUR = 30 * 60;
+
+/** What a bucket keeps of its past: comparing two moments of a key, and throwing away what was deleted. */
+export function pastRoutes(app: Hono, base: string, buckets: Buckets): void {
+  const target = targetOf(base, buckets);
+
+  const diff = {
+    GET: async (c: Parameters<typeof target.key>[0]): Promise<Response> => {
+      const key = target.key(c);
+      const from = momentOf(c, "from");
+      if (from === undefined) {
+        throw new KvError("invalid_request", `"from" is missing: give a revision or a time`, {
+          details: { field: "from" },
+        });
+      }
+      const bucket = await target.bucket(c);
+      const to = momentOf(c, "to") ?? { time: Date.now() };
+      const { isChanged, patch, ...entries } = await difference(bucket, key, from, to);
+      const [before, after] = [entries.from, entries.to].map((entry) =>
+        entry === undefined ? "null" : entryJson(entry),
+      );
+      const change = patch === undefined ? "" : `,"merge_patch":${JSON.stringify(patch)}`;
+      const body = `{"key":${JSON.stringify(key)},"from":${before},"to":${after},"changed":${isChanged}${change}}`;
+      return c.body(body, 200, { "Content-Type": "application/json" });
+    },
+  };
+  resource(app, `${base}/:bucket/diff/${KEY}`, diff);
+  resource(app, `${base}/:bucket/diff`, diff);
+
+  resource(app, `${base}/:bucket/compact`, {
+    POST: async (c) => {
+      const { older_than: age } = parseWith(compactSchema, await readOptionalJson(c));
+      const seconds = age === undefined ? HALF_AN_HOUR : age === 0 ? 0 : parseTtl(age);
+      const bucket = await target.bucket(c);
+      return c.json({ removed: await compact(bucket, seconds * 1000) });
+    },
+  });
+}
