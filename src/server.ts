@@ -30,6 +30,8 @@ export interface GatewayServer {
   close(): Promise<void>;
 }
 
+/** How long the monitoring of NATS may take to answer, in milliseconds. */
+const MONITORING = 3_000;
 /** Largest value with the embedded server, in bytes. */
 const MAX_VALUE = 1024 * 1024;
 /** How long requests under way may take once a shutdown has begun, in milliseconds. */
@@ -49,6 +51,7 @@ export async function createServer(settings: Settings, log: Logger): Promise<Gat
   let connection: StoreConnection | undefined;
   try {
     connection = await StoreConnection.open(natsOptions(settings, embedded));
+    await learnSync(connection, settings, embedded, log);
     return await serve(settings, log, connection, embedded);
   } catch (error) {
     await connection?.close();
@@ -64,8 +67,11 @@ async function serve(
   embedded: EmbeddedNats | undefined,
 ): Promise<GatewayServer> {
   const offConnection = connection.onChange((up) => {
-    if (up) log.info({ nats: connection.server }, "connected to NATS again");
-    else log.warn("the connection to NATS is lost: answering 503 until it is back");
+    if (up) {
+      log.info({ nats: connection.server }, "connected to NATS again");
+      // It may be another server now.
+      void learnSync(connection, settings, embedded, log);
+    } else log.warn("the connection to NATS is lost: answering 503 until it is back");
   });
   let isOpen = true;
   const buckets = new Buckets(connection);
@@ -213,6 +219,37 @@ function natsOptions(settings: Settings, embedded: EmbeddedNats | undefined): Na
     ...(natsCreds === undefined ? {} : { credsFile: natsCreds }),
     ...(Object.keys(tls).length === 0 ? {} : { tls }),
   };
+}
+
+/**
+ * Learns whether the server flushes every write to disk before it answers, which it does not say to clients. Ours does what its
+ * settings say; another one's monitoring knows. What is not known is not claimed.
+ */
+async function learnSync(
+  connection: StoreConnection,
+  settings: Settings,
+  embedded: EmbeddedNats | undefined,
+  log: Logger,
+): Promise<void> {
+  if (embedded !== undefined) {
+    connection.syncsAlways = settings.sync === "always";
+    return;
+  }
+  const { natsMonitoring } = settings;
+  if (natsMonitoring === undefined) return;
+  try {
+    const response = await fetch(new URL("/jsz?config=1", natsMonitoring), {
+      signal: AbortSignal.timeout(MONITORING),
+    });
+    const { config } = (await response.json()) as { config?: { sync_always?: boolean } };
+    connection.syncsAlways = config?.sync_always === true;
+  } catch (error) {
+    connection.syncsAlways = false;
+    log.warn(
+      { err: error },
+      "the monitoring of NATS does not answer: writes are not called durable",
+    );
+  }
 }
 
 /** Takes `user:password@` or `token@` out of an address: the client expects them beside it. */

@@ -114,6 +114,15 @@ const table = {
     secret: true,
     schema: list.pipe(z.array(natsServer).min(1, "names no server")).optional(),
   }),
+  natsMonitoring: option({
+    flag: "nats-monitoring",
+    env: "NATS_MONITORING_URL",
+    value: "address",
+    help: "monitoring address of that server, http://…:8222, to learn whether it flushes each write to disk",
+    schema: z
+      .url({ protocol: /^https?$/, error: "expects an address such as http://127.0.0.1:8222" })
+      .optional(),
+  }),
   natsUser: option({
     flag: "nats-user",
     env: "NATS_USER",

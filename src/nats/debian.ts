@@ -73,7 +73,8 @@ export async function readDebianSources(folder: string = APT_FOLDER): Promise<So
   return debianEntries(entries);
 }
 
-async function fetchPackage(
+/** Downloads the package of a Debian suite into a folder, unpacks it there, and returns the program's path. */
+export async function fetchPackage(
   folder: string,
   entry: SourceEntry,
   suite: string,

@@ -13,6 +13,7 @@ import {
   mustBeAbsent,
   type Condition,
 } from "./conditions.ts";
+import { GroupCommit } from "./group-commit.ts";
 import { isWrongRevision, kvErrorOf, needsServer } from "./errors.ts";
 import type { JetStream, PublishAck, StreamInfo } from "./jetstream.ts";
 import { Reads } from "./reads.ts";
@@ -94,13 +95,14 @@ export class Bucket {
   readonly context: MessageContext;
   /** Revisions that it keeps of each key. */
   readonly historyLimit: number;
-  /** How durable an acknowledged write is. */
-  readonly durability: "fsync" | "replicated" | "cached" | "memory";
   readonly #js: JetStream;
   readonly #reads: Reads;
   readonly #maxValueSize: number | undefined;
   readonly #allowsTtl: boolean;
   readonly #allowsBatches: boolean;
+  readonly #groups: GroupCommit;
+  readonly #storage: "file" | "memory";
+  readonly #replicas: number;
 
   constructor(js: JetStream, name: string, info: StreamInfo) {
     const { config } = info;
@@ -112,7 +114,8 @@ export class Bucket {
       prefix: `$KV.${config.name.slice("KV_".length)}.`,
       maxAge: config.max_age / 1_000_000,
     };
-    this.durability = durabilityOf(js, config.storage, config.num_replicas);
+    this.#storage = config.storage;
+    this.#replicas = config.num_replicas;
     this.#reads = new Reads(
       js,
       name,
@@ -124,10 +127,23 @@ export class Bucket {
     this.historyLimit = config.max_msgs_per_subject > 0 ? config.max_msgs_per_subject : Infinity;
     this.#allowsTtl = config.allow_msg_ttl === true;
     this.#allowsBatches = config.allow_atomic === true;
+    this.#groups = new GroupCommit(js);
   }
 
   get subjectPrefix(): string {
     return this.context.prefix;
+  }
+
+  /** How durable an acknowledged write is, as the server and the stream are set up now. */
+  get durability(): "fsync" | "replicated" | "cached" | "memory" {
+    if (this.#storage === "memory") return "memory";
+    if (this.#js.connection.syncsAlways) return "fsync";
+    return this.#replicas > 1 ? "replicated" : "cached";
+  }
+
+  /** Whether writes that wait at the same time are stored together: it pays where each is flushed to disk. */
+  get #groupsWrites(): boolean {
+    return this.#allowsBatches && this.#storage === "file" && this.#js.connection.syncsAlways;
   }
 
   /**
@@ -434,8 +450,19 @@ export class Bucket {
     expected: number | undefined,
   ): Promise<Written> {
     const headers = valueHeaders(value, extras, this.historyLimit > 1, expected);
-    const result = written(await this.#publish(key, value.bytes, headers));
-    const { maxAge } = this.context;
+    const { prefix, maxAge } = this.context;
+    const result =
+      expected === undefined && this.#groupsWrites
+        ? written(
+            await this.#stored(
+              this.#groups.publish({
+                subject: prefix + encodeKey(key),
+                payload: value.bytes,
+                headers,
+              }),
+            ),
+          )
+        : written(await this.#publish(key, value.bytes, headers));
     const ends = [
       ...(extras.ttl === undefined
         ? []
@@ -471,8 +498,12 @@ export class Bucket {
     payload: Uint8Array,
     headers: Parameters<JetStream["publish"]>[2],
   ): Promise<PublishAck> {
+    return this.#stored(this.#js.publish(this.context.prefix + encodeKey(key), payload, headers));
+  }
+
+  async #stored(ack: Promise<PublishAck>): Promise<PublishAck> {
     try {
-      return await this.#js.publish(this.context.prefix + encodeKey(key), payload, headers);
+      return await ack;
     } catch (error) {
       if (error instanceof NoRespondersError) throw await this.#reads.absence(error);
       throw kvErrorOf(error, this.name);
@@ -514,16 +545,6 @@ function written({ seq }: PublishAck): Written {
 function pause(attempt: number): Promise<void> {
   const longest = Math.min(PAUSE, attempt);
   return new Promise((resolve) => setTimeout(resolve, Math.random() * longest));
-}
-
-function durabilityOf(
-  js: JetStream,
-  storage: "file" | "memory",
-  replicas: number,
-): Bucket["durability"] {
-  if (storage === "memory") return "memory";
-  if (js.connection.syncsAlways) return "fsync";
-  return replicas > 1 ? "replicated" : "cached";
 }
 
 /**

@@ -135,12 +135,14 @@ export class JetStream {
   /**
    * Stores messages as one atomic batch and resolves with the last one's place.
    *
+   * @param kind what its id begins with: whether the batch means something to users, or is only a faster way to store
    * @throws as {@link publish}
    */
   async publishBatch(
     messages: readonly { subject: string; payload: Uint8Array; headers: MsgHdrs }[],
+    kind: "transaction" | "group" = "transaction",
   ): Promise<PublishAck> {
-    const id = nuid.next();
+    const id = `${kind}-${nuid.next()}`;
     messages.forEach(({ headers }, i) => {
       headers.set("Nats-Batch-Id", id);
       headers.set("Nats-Batch-Sequence", String(i + 1));
