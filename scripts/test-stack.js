@@ -77,7 +77,8 @@ async function confined() {
 
 async function tour() {
   await expect("POST", buckets, 201, { json: { name: "settings", history: 5 } });
-  const { body: put } = await expect("PUT", theme, 200, { json: "light" });
+  const { body: put, headers: written } = await expect("PUT", theme, 200, { json: "light" });
+  assert.equal(written.get("durability"), "fsync");
   const { body: entry, headers } = await expect("GET", theme, 200);
   assert.deepEqual([entry.value, entry.revision], ["light", put.revision]);
   assert.equal(headers.get("etag"), `"${put.revision}"`);
