@@ -57,6 +57,12 @@ export class WatchServer {
 
   /** Takes the upgrade requests of an HTTP server. */
   listen(server: Server): void {
+    this.#server.on("wsClientError", (error, socket) => {
+      this.#refuse(
+        socket,
+        new KvError("invalid_request", `no WebSocket handshake: ${error.message}`),
+      );
+    });
     server.on("upgrade", (request, socket, head) => {
       if (request.headers.upgrade?.toLowerCase() !== "websocket") {
         serveWithoutUpgrade(server, request, socket, head);

@@ -1,8 +1,10 @@
+import { randomInt } from "node:crypto";
 import { nuid } from "nats";
 import { APP_PREFIX, streamOfBucket } from "../protocol/bucket-names.ts";
 import { limits } from "../protocol/limits.ts";
 import type { BucketInfo, CreateBucketRequest, UpdateBucketRequest } from "../protocol/messages.ts";
-import type { Capabilities } from "./capabilities.ts";
+import { versionNeeded, type Capabilities } from "./capabilities.ts";
+import { needsServer } from "./errors.ts";
 import type { StreamConfig, StreamInfo } from "./jetstream.ts";
 
 const NANOS = 1_000_000_000;
@@ -23,8 +25,20 @@ const MAX_VALUE_SIZE = "jetbucket-max-value-size";
  */
 const CREATION_ID = "jetbucket-creation-id";
 
-/** The stream behind a new bucket: an ordinary JetStream KV bucket. */
+/**
+ * A server that keeps no such texts (before 2.10) keeps a window for duplicates that falls short of a whole millisecond
+ * by some nanoseconds. They are the creation's id there, and say that the stream's limit leaves room for headers.
+ */
+const MILLISECOND = 1_000_000;
+
+/**
+ * The stream behind a new bucket: an ordinary JetStream KV bucket.
+ *
+ * @throws KvError `unsupported`
+ */
 export function streamConfigOf(request: CreateBucketRequest, can: Capabilities): StreamConfig {
+  if (request.compression === true && !can.compression)
+    throw needsServer("compression", versionNeeded("compression"), can.version);
   const stream: StreamConfig = {
     name: streamOfBucket(request.name),
     subjects: [`$KV.${APP_PREFIX}${request.name}.>`],
@@ -41,7 +55,9 @@ export function streamConfigOf(request: CreateBucketRequest, can: Capabilities):
     allow_rollup_hdrs: true,
     deny_delete: true,
     deny_purge: false,
-    metadata: { [CREATION_ID]: nuid.next() },
+    ...(can.metadata
+      ? { metadata: { [CREATION_ID]: nuid.next() } }
+      : { duplicate_window: DUPLICATE_WINDOW - randomInt(1, MILLISECOND) }),
     allow_direct: true,
     ...(can.messageTtl ? { allow_msg_ttl: true, subject_delete_marker_ttl: MARKER_TTL } : {}),
     ...(can.atomicBatch ? { allow_atomic: true } : {}),
@@ -59,8 +75,8 @@ export function withSettings(stream: StreamConfig, change: UpdateBucketRequest):
     next.max_bytes = change.max_bytes === 0 ? -1 : change.max_bytes;
   if (change.ttl_seconds !== undefined) {
     next.max_age = change.ttl_seconds * NANOS;
-    next.duplicate_window =
-      next.max_age === 0 ? DUPLICATE_WINDOW : Math.min(DUPLICATE_WINDOW, next.max_age);
+    const window = next.max_age === 0 ? DUPLICATE_WINDOW : Math.min(DUPLICATE_WINDOW, next.max_age);
+    next.duplicate_window = window - missingNanos(stream);
   }
   if (change.max_value_size !== undefined) {
     const metadata = { ...stream.metadata };
@@ -81,7 +97,13 @@ export function maxValueSizeOf(config: StreamConfig): number | undefined {
   const own = config.metadata?.[MAX_VALUE_SIZE];
   if (own !== undefined && /^\d+$/.test(own)) return Number(own);
   const size = config.max_msg_size ?? -1;
-  return size > 0 ? size : undefined;
+  if (size <= 0) return undefined;
+  return missingNanos(config) === 0 ? size : size - limits.valueHeaders;
+}
+
+/** The nanoseconds by which a stream's window for duplicates falls short of a whole millisecond. */
+function missingNanos({ duplicate_window: window = 0 }: StreamConfig): number {
+  return (MILLISECOND - (window % MILLISECOND)) % MILLISECOND;
 }
 
 /** A bucket as users see it, from its stream. */

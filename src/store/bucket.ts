@@ -288,7 +288,8 @@ export class Bucket {
     options: { headersOnly?: boolean; complete?: boolean; keepExpired?: boolean } = {},
   ): AsyncGenerator<StoredEntry[], void, void> {
     const { prefix } = this.context;
-    const filters = coveringSubjects(patterns).map((subject) => prefix + subject);
+    const { manyFilters } = capabilitiesOf(this.#js.connection.serverVersion);
+    const filters = coveringSubjects(patterns, manyFilters).map((subject) => prefix + subject);
     const isExact =
       filters.length === patterns.length && patterns.every((pattern) => pattern.exact);
     try {
@@ -549,10 +550,11 @@ function pause(attempt: number): Promise<void> {
 
 /**
  * The subjects to read for some patterns. JetStream refuses filters that overlap, so where one of them has a wildcard
- * beside others everything is read, and the patterns sort it out.
+ * beside others everything is read, and the patterns sort it out. So it is where the server takes but one filter.
  */
-function coveringSubjects(patterns: readonly KeyPattern[]): string[] {
+function coveringSubjects(patterns: readonly KeyPattern[], manyFilters: boolean): string[] {
   const subjects = [...new Set(patterns.map((pattern) => pattern.subject))];
-  if (subjects.length > 1 && subjects.some((subject) => /[*>]/.test(subject))) return [">"];
+  if (subjects.length > 1 && (!manyFilters || subjects.some((subject) => /[*>]/.test(subject))))
+    return [">"];
   return subjects;
 }

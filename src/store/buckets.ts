@@ -4,7 +4,7 @@ import { KvError } from "../protocol/errors.ts";
 import type { BucketInfo, CreateBucketRequest, UpdateBucketRequest } from "../protocol/messages.ts";
 import { Bucket } from "./bucket.ts";
 import { bucketInfoOf, streamConfigOf, withSettings } from "./bucket-settings.ts";
-import { capabilitiesOf } from "./capabilities.ts";
+import { capabilitiesOf, type Capabilities } from "./capabilities.ts";
 import type { StoreConnection } from "./connection.ts";
 import { kvErrorOf } from "./errors.ts";
 import type { FeedListener } from "./feed.ts";
@@ -12,6 +12,8 @@ import { Feeds, type FeedLease } from "./feeds.ts";
 import { countKeys, listKeys, type KeyPage, type KeyQuery } from "./listing.ts";
 import { JetStream, type StreamInfo } from "./jetstream.ts";
 
+/** Buckets whose keys are counted at the same time. */
+const PARALLEL = 8;
 const DEFAULT_INDEX_MEMORY = 512 * 1024 * 1024;
 
 /**
@@ -37,6 +39,12 @@ export class Buckets {
         const name = bucketOfStream(stream.join("."));
         if (name === undefined) return;
         this.#open.delete(name);
+        if (action === "UPDATED" && this.#feeds.isActive(name)) {
+          this.open(name).then(
+            (bucket) => this.#feeds.update(bucket),
+            () => undefined,
+          );
+        }
         if (action === "DELETED") for (const listener of this.#listeners) listener(name);
       },
     });
@@ -49,6 +57,16 @@ export class Buckets {
     return this.#connection.isUp;
   }
 
+  /** What the NATS server can do that the connection stands to now, or stood to last. */
+  get capabilities(): Capabilities {
+    return capabilitiesOf(this.#connection.serverVersion);
+  }
+
+  /** The name of its cluster, if it is part of one. */
+  get cluster(): string | undefined {
+    return this.#connection.cluster;
+  }
+
   /** Largest value that any bucket can hold, in bytes. */
   get maxValueSize(): number {
     return this.#connection.maxPayload - limits.valueHeaders;
@@ -57,11 +75,11 @@ export class Buckets {
   /**
    * Creates a bucket.
    *
-   * @throws KvError `bucket_exists`, `invalid_bucket_name`, `invalid_request`
+   * @throws KvError `bucket_exists`, `invalid_bucket_name`, `invalid_request`, `unsupported`
    */
   async create(request: CreateBucketRequest): Promise<BucketInfo> {
     assertBucketName(request.name);
-    const config = streamConfigOf(request, capabilitiesOf(this.#connection.serverVersion));
+    const config = streamConfigOf(request, this.capabilities);
     try {
       const info = await this.#js.call<StreamInfo>(`STREAM.CREATE.${config.name}`, config);
       this.#open.delete(request.name);
@@ -88,9 +106,12 @@ export class Buckets {
       if (streams.length === 0 || offset >= page.total) break;
     }
     const infos: BucketInfo[] = [];
-    for (const { name, info } of found) {
-      const described = await this.#describe(name, info).catch(ignoreMissing);
-      if (described !== undefined) infos.push(described);
+    for (let at = 0; at < found.length; at += PARALLEL) {
+      const some = found.slice(at, at + PARALLEL);
+      const described = await Promise.all(
+        some.map(({ name, info }) => this.#describe(name, info).catch(ignoreMissing)),
+      );
+      infos.push(...described.filter((each) => each !== undefined));
     }
     return infos.sort((a, b) => (a.name < b.name ? -1 : 1));
   }

@@ -61,6 +61,11 @@ export class StoreConnection {
     return this.#nats.info?.version ?? "0.0.0";
   }
 
+  /** The name of the server's cluster, if it is part of one. */
+  get cluster(): string | undefined {
+    return this.#nats.info?.cluster;
+  }
+
   /** Largest message that the server takes, headers included, in bytes. */
   get maxPayload(): number {
     return this.#nats.info?.max_payload ?? 1024 * 1024;

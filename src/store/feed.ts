@@ -60,13 +60,13 @@ interface FeedConsumer {
 }
 
 export class Feed {
-  readonly bucket: Bucket;
+  #bucket: Bucket;
   readonly #js: JetStream;
   readonly #listeners = new Set<FeedListener>();
   readonly #budget: IndexBudget;
   readonly #offConnection: () => void;
   readonly #watchdog: NodeJS.Timeout;
-  readonly #index = new KeyIndex();
+  #index = new KeyIndex();
   #indexState: "filling" | "complete" | "given up" = "filling";
   #indexReady: Promise<void> | undefined;
   #taken = 0;
@@ -79,7 +79,7 @@ export class Feed {
 
   private constructor(js: JetStream, bucket: Bucket, budget: IndexBudget) {
     this.#js = js;
-    this.bucket = bucket;
+    this.#bucket = bucket;
     this.#budget = budget;
     budget.add(this.#index);
     this.#offConnection = js.connection.onChange((up) => {
@@ -107,6 +107,23 @@ export class Feed {
     }
     feed.#indexReady = feed.#fillIndex();
     return feed;
+  }
+
+  get bucket(): Bucket {
+    return this.#bucket;
+  }
+
+  /** Takes note of changed settings. When values live longer or shorter now, the index has to be made anew. */
+  update(bucket: Bucket): void {
+    if (this.#ended || bucket.epoch !== this.#bucket.epoch) return;
+    const isSameAge = bucket.context.maxAge === this.#bucket.context.maxAge;
+    this.#bucket = bucket;
+    if (isSameAge || this.#indexState === "given up") return;
+    this.#budget.remove(this.#index);
+    this.#index = new KeyIndex();
+    this.#budget.add(this.#index);
+    this.#indexState = "filling";
+    this.#indexReady = this.#fillIndex();
   }
 
   /** Adds somebody to tell. Returns a function that takes it away again. */
@@ -266,14 +283,15 @@ export class Feed {
 
   /** Reads which keys are there. Until that is done, a loss cannot be made good. */
   async #fillIndex(): Promise<void> {
+    const index = this.#index;
     try {
-      await this.#readKeys(this.#index);
+      await this.#readKeys(index);
     } catch {
       // The bucket is gone or NATS is away: the feed notices by itself, and must begin anew.
       return;
     }
-    if (this.#indexState !== "filling") return;
-    this.#index.settle();
+    if (this.#indexState !== "filling" || this.#index !== index) return;
+    index.settle();
     this.#indexState = "complete";
   }
 

@@ -40,9 +40,20 @@ export class Feeds {
     this.#linger = linger;
   }
 
+  /** Whether a bucket has a feed. */
+  isActive(name: string): boolean {
+    return this.#running.has(name);
+  }
+
   /** The feed of a bucket, if there is one already. */
   active(bucket: Bucket): Promise<Feed> | undefined {
     return this.#running.get(bucket.name)?.opening;
+  }
+
+  /** Tells a running feed of its bucket's new settings. */
+  async update(bucket: Bucket): Promise<void> {
+    const feed = await this.active(bucket)?.catch(() => undefined);
+    feed?.update(bucket);
   }
 
   /**

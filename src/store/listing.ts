@@ -35,9 +35,10 @@ export async function listKeys(feeds: Feeds, bucket: Bucket, query: KeyQuery): P
 
 /** How many live keys a bucket has. A feed that is running knows; else they are counted. */
 export async function countKeys(feeds: Feeds, bucket: Bucket): Promise<number> {
-  const feed = await feeds.active(bucket);
-  const index =
-    feed?.bucket.epoch === bucket.epoch && !feed.hasEnded ? await feed.keys() : undefined;
+  // A feed that is in trouble is no reason not to answer.
+  const feed = await feeds.active(bucket)?.catch(() => undefined);
+  const isOurs = feed?.bucket.epoch === bucket.epoch && !feed.hasEnded;
+  const index = isOurs ? await feed.keys().catch(() => undefined) : undefined;
   if (index === undefined) return (await bucket.keys()).length;
   return index.count();
 }

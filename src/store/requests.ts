@@ -166,6 +166,8 @@ export class Requests {
     for (const callback of callbacks) callback();
     this.#flushing = false;
     this.#write();
+    // A callback may have asked for another one.
+    if (this.#callbacks.length > 0) setImmediate(() => this.#flush());
   }
 
   #write(): void {

@@ -192,4 +192,22 @@ describe("a listing", () => {
     }
     expect((await call("GET", bucket)).body.keys).toBe(0);
   });
+
+  test("follows a bucket whose time to live is changed", async () => {
+    const bucket = await newBucket({ ttl_seconds: 2 });
+    await put(bucket, "k", 1);
+    expect((await get(bucket, "keys")).body.keys).toEqual(["k"]);
+    expect((await callJson("PATCH", bucket, { ttl_seconds: 3600 })).status).toBe(200);
+    const { created_at: written } = (await get(bucket, "keys/k")).body as { created_at: string };
+    await expect
+      .poll(() => Date.now() - Date.parse(written), { timeout: 5_000 })
+      .toBeGreaterThan(2_200);
+    expect((await get(bucket, "keys/k")).status).toBe(200);
+    expect((await get(bucket, "keys")).body.keys).toEqual(["k"]);
+    expect((await call("GET", bucket)).body.keys).toBe(1);
+    await callJson("PATCH", bucket, { ttl_seconds: 1 });
+    await expect
+      .poll(async () => (await get(bucket, "keys")).body.keys as string[], { timeout: 5_000 })
+      .toEqual([]);
+  });
 });

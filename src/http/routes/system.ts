@@ -2,18 +2,27 @@ import { readFile } from "node:fs/promises";
 import type { Hono } from "hono";
 import { KvError } from "../../protocol/errors.ts";
 import type { Buckets } from "../../store/buckets.ts";
+import { versionNeeded, type Feature } from "../../store/capabilities.ts";
 import { resource } from "../resource.ts";
 
 /** The browser SDK as the build makes it; the same relative path holds for sources and for the built package. */
 const browserSdk = new URL("../../../dist/browser/jetbucket.js", import.meta.url);
 const packageFile = new URL("../../../package.json", import.meta.url);
 
+/** What depends on the version of NATS, by its public name. */
+const features: Record<string, Feature> = {
+  key_ttl: "messageTtl",
+  transactions: "atomicBatch",
+  batch_get: "batchGet",
+  compression: "compression",
+};
+
 export interface SystemState {
   /** Whether the gateway takes new work; false from the moment a shutdown begins. */
   isOpen(): boolean;
 }
 
-/** Health, readiness, the browser SDK, and a front door that says where everything is. */
+/** Health, readiness, capabilities, the browser SDK, and a front door that says where everything is. */
 export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): void {
   resource(app, "/health", { GET: (c) => c.json({ status: "ok" }) });
 
@@ -23,6 +32,21 @@ export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): v
         throw new KvError("shutting_down", "this gateway is shutting down", { retryAfter: 1 });
       await buckets.check();
       return c.json({ status: "ready" });
+    },
+  });
+
+  resource(app, "/api/v1/capabilities", {
+    GET: async (c) => {
+      const { capabilities, cluster } = buckets;
+      const supported = Object.entries(features).map(([name, feature]) => [
+        name,
+        { supported: capabilities[feature], needs: versionNeeded(feature) },
+      ]);
+      return c.json({
+        version: await ownVersion(),
+        nats: { version: capabilities.version, ...(cluster === undefined ? {} : { cluster }) },
+        features: Object.fromEntries(supported) as object,
+      });
     },
   });
 
@@ -41,16 +65,20 @@ export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): v
 
   resource(app, "/", {
     GET: async (c) => {
-      const { version } = JSON.parse(await readFile(packageFile, "utf8")) as { version: string };
       return c.json({
         name: "jetbucket",
-        version,
+        version: await ownVersion(),
         api: "/api/v1",
         buckets: "/api/v1/kv/buckets",
         browser_sdk: "/sdk/browser.js",
         health: "/health",
         ready: "/ready",
+        capabilities: "/api/v1/capabilities",
       });
     },
   });
+}
+
+async function ownVersion(): Promise<string> {
+  return (JSON.parse(await readFile(packageFile, "utf8")) as { version: string }).version;
 }
