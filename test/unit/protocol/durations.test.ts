@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseTtl } from "../../../src/protocol/durations.ts";
-import { KvError } from "../../../src/protocol/errors.ts";
+import type { KvError } from "../../../src/protocol/errors.ts";
 
 describe("parseTtl", () => {
   test.each([

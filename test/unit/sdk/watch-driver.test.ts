@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
+import { revisionOf } from "../../../src/sdk/core/entry.ts";
 import { JetbucketError } from "../../../src/sdk/core/errors.ts";
 import type { SocketHandlers, SocketRequest } from "../../../src/sdk/core/socket.ts";
 import { WatchDriver, type WatchContext } from "../../../src/sdk/core/watch-driver.ts";
@@ -14,7 +15,7 @@ interface FakeSocket {
 interface Setup {
   options?: WatchOptions;
   callbacks?: Partial<WatchCallbacks>;
-  context?: Partial<WatchContext>;
+  context?: Partial<WatchContext<unknown>>;
 }
 
 /** A watch whose sockets, timers and chance are in the test's hands. */
@@ -35,6 +36,7 @@ function start({ options = {}, callbacks = {}, context = {} }: Setup = {}) {
         return { close: () => (socket.closed = true) };
       },
       probe: () => Promise.resolve(),
+      read: (frame) => revisionOf(frame),
       ...context,
     },
     {

@@ -1,0 +1,111 @@
+import { onTestFinished } from "vitest";
+import { WebSocket, type ClientOptions } from "ws";
+import { SUBPROTOCOL } from "../../src/protocol/close-codes.ts";
+import type {
+  ErrorFrame,
+  ReadyFrame,
+  StaleFrame,
+  UpdateFrame,
+} from "../../src/protocol/messages.ts";
+
+export type Frame = UpdateFrame | ReadyFrame | StaleFrame | ErrorFrame;
+
+export interface Closed {
+  code: number;
+  reason: string;
+}
+
+/** A refused upgrade: what came instead of a socket. */
+export interface Refusal {
+  status: number;
+  headers: Record<string, unknown>;
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests read answers of every form
+  body: any;
+}
+
+export interface WatchClientOptions extends ClientOptions {
+  /** Without the subprotocol, as other systems' clients are. */
+  plain?: boolean;
+}
+
+/** A watch socket that keeps all it is sent. */
+export class WatchClient {
+  readonly socket: WebSocket;
+  readonly frames: Frame[] = [];
+  closed: Closed | undefined;
+
+  constructor(socket: WebSocket) {
+    this.socket = socket;
+    socket.on("message", (data: Buffer) => this.frames.push(JSON.parse(data.toString()) as Frame));
+    socket.on("close", (code, reason) => (this.closed = { code, reason: reason.toString() }));
+    socket.on("error", () => undefined);
+  }
+
+  /** The `kv_update` frames so far. */
+  get updates(): UpdateFrame[] {
+    return this.frames.filter((frame) => frame.type === "kv_update");
+  }
+
+  get ready(): ReadyFrame[] {
+    return this.frames.filter((frame) => frame.type === "kv_ready");
+  }
+
+  /** Each key's latest value by what was received; a deleted key is not in it. */
+  get state(): Map<string, unknown> {
+    const state = new Map<string, unknown>();
+    for (const { operation, key, value } of this.updates) {
+      if (operation === "put") state.set(key, value);
+      else state.delete(key);
+    }
+    return state;
+  }
+
+  /** Key and value of each update, deletes as `[key, undefined]`. */
+  get pairs(): [string, unknown][] {
+    return this.updates.map(({ key, value }) => [key, value]);
+  }
+}
+
+/** Base address of the watch of a bucket: `http` of the API becomes `ws`. */
+export function watchUrl(api: string, bucket: string, query = ""): string {
+  return `${api.replace(/^http/, "ws")}/buckets/${bucket}/watch${query === "" ? "" : `?${query}`}`;
+}
+
+/** Opens a watch; rejects when it is refused. Inside a test it is cut off with the test. */
+export function openWatch(url: string, options: WatchClientOptions = {}): Promise<WatchClient> {
+  const { plain = false, ...rest } = options;
+  const socket = new WebSocket(url, plain ? [] : [SUBPROTOCOL], rest);
+  const client = new WatchClient(socket);
+  try {
+    onTestFinished(() => socket.terminate());
+  } catch {
+    // Opened outside a test.
+  }
+  return new Promise((resolve, reject) => {
+    socket.once("open", () => resolve(client));
+    socket.once("error", reject);
+  });
+}
+
+/** Tries to open a watch that must be refused, and resolves with the HTTP answer. */
+export function refusedWatch(url: string, options: ClientOptions = {}): Promise<Refusal> {
+  const socket = new WebSocket(url, [SUBPROTOCOL], options);
+  return new Promise((resolve, reject) => {
+    socket.once("open", () => {
+      socket.terminate();
+      reject(new Error("the watch was not refused"));
+    });
+    socket.once("error", reject);
+    socket.once("unexpected-response", (_request, response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("end", () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          body: JSON.parse(Buffer.concat(chunks).toString()),
+        }),
+      );
+    });
+  });
+}

@@ -1,0 +1,44 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import pino from "pino";
+import { onTestFinished } from "vitest";
+import { originPolicy } from "../../src/http/origins.ts";
+import { WatchServer } from "../../src/http/watch.ts";
+import { Buckets } from "../../src/store/buckets.ts";
+import { StoreConnection } from "../../src/store/connection.ts";
+import { Hub, type HubOptions } from "../../src/watch/hub.ts";
+import type { TestNats } from "./nats.ts";
+
+export interface WatchStack {
+  /** Base of the key-value API, for watches only. */
+  api: string;
+  buckets: Buckets;
+}
+
+/** The watch side of a gateway alone, with times that a test can wait for. It is closed with the test. */
+export async function startWatchStack(
+  nats: TestNats,
+  options: HubOptions & { pingInterval?: number } = {},
+): Promise<WatchStack> {
+  const { pingInterval, ...hubOptions } = options;
+  const connection = await StoreConnection.open({ servers: [nats.url] });
+  const buckets = new Buckets(connection);
+  const hub = new Hub(buckets, hubOptions);
+  const watches = new WatchServer({
+    hub,
+    log: pino({ level: "silent" }),
+    origins: originPolicy([]),
+    ...(pingInterval === undefined ? {} : { pingInterval }),
+  });
+  const http = createServer();
+  watches.listen(http);
+  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+  onTestFinished(async () => {
+    await hub.close();
+    watches.close();
+    http.close();
+    await connection.close();
+  });
+  const { port } = http.address() as AddressInfo;
+  return { api: `http://127.0.0.1:${port}/api/v1/kv`, buckets };
+}

@@ -1,0 +1,57 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import {
+  encodeKey,
+  keyPattern,
+  parsePattern,
+  type KeyPattern,
+} from "../../../src/protocol/keys.ts";
+import { FilterIndex } from "../../../src/watch/filters.ts";
+
+const patterns: KeyPattern[] = [
+  ...["a", "a.b", "a.*", "*.b", "a.>", ">", "*", "a*", "ü", "a.b*", "x.y.z"].map(parsePattern),
+  keyPattern("a*"),
+  keyPattern("a.>"),
+];
+const keys = ["a", "a.b", "a.c", "b", "b.b", "a.b.c", "ü", "ab", "a*", "a.>", "x.y.z", ""];
+
+const members = fc.array(
+  fc.record({
+    patterns: fc.array(fc.constantFrom(...patterns), { minLength: 1, maxLength: 4 }),
+    leaves: fc.boolean(),
+  }),
+  { maxLength: 12 },
+);
+
+test("an index of filters finds exactly those who want a key, each once, and forgets who left", () => {
+  fc.assert(
+    fc.property(members, fc.constantFrom(...keys), (all, key) => {
+      const index = new FilterIndex<number>();
+      all.forEach((member, id) => index.add(id, member.patterns));
+      all.forEach((member, id) => {
+        if (member.leaves) index.delete(id, member.patterns);
+      });
+      const suffix = encodeKey(key);
+      const found: number[] = [];
+      index.forEachMatch(suffix, (id) => found.push(id));
+      const wanting = all.flatMap((member, id) =>
+        !member.leaves && member.patterns.some((pattern) => pattern.matches(suffix)) ? [id] : [],
+      );
+      expect(found.sort((a, b) => a - b)).toEqual(wanting);
+    }),
+    { numRuns: 1_000 },
+  );
+});
+
+test("a member may leave while it is called back", () => {
+  const index = new FilterIndex<string>();
+  const both = [parsePattern("k"), parsePattern("*")];
+  const called: string[] = [];
+  for (const member of ["one", "two", "three"]) index.add(member, both);
+  index.forEachMatch("k", (member) => {
+    called.push(member);
+    index.delete(member, both);
+  });
+  index.forEachMatch("k", (member) => called.push(member));
+  expect(called).toEqual(["one", "two", "three"]);
+});
