@@ -7,12 +7,26 @@ import type { GetOptions, PutOptions } from "../store/bucket.ts";
 import type { Moment } from "../store/past.ts";
 import type { Condition } from "../store/conditions.ts";
 
-/** The path as it was sent, cut at slashes, not decoded: `/api/v1/kv` is `["api", "v1", "kv"]`. */
-export function rawSegments(c: Context): string[] {
-  const { url } = c.req;
-  const start = url.indexOf("/", url.indexOf("//") + 2) + 1;
-  const query = url.indexOf("?", start);
-  return url.slice(start, query === -1 ? undefined : query).split("/");
+/**
+ * A part of the path as it was sent, not decoded.
+ *
+ * @param slashes how many slashes stand before it
+ * @param toEnd whether it is all that follows, further slashes included, rather than one segment
+ * @returns undefined when the path has not so many slashes
+ */
+export function rawPart(
+  { req: { url } }: Context,
+  slashes: number,
+  toEnd: boolean,
+): string | undefined {
+  let start = url.indexOf("/", url.indexOf("//") + 2);
+  for (let passed = 1; passed < slashes && start !== -1; passed++)
+    start = url.indexOf("/", start + 1);
+  const query = url.indexOf("?");
+  const end = query === -1 ? url.length : query;
+  if (start === -1 || start >= end) return undefined;
+  const slash = toEnd ? -1 : url.indexOf("/", start + 1);
+  return url.slice(start + 1, slash === -1 || slash > end ? end : slash);
 }
 
 /** Which error a part of an address that cannot be decoded is. */

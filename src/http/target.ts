@@ -3,7 +3,7 @@ import { assertBucketName } from "../protocol/bucket-names.ts";
 import { assertKey } from "../protocol/keys.ts";
 import type { Bucket } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
-import { decodePart, rawSegments, text } from "./input.ts";
+import { decodePart, rawPart, text } from "./input.ts";
 
 /** The rest of a path: slashes and line breaks, which a dot would not match, can be part of a key. */
 export const KEY = ":key{[\\s\\S]*}";
@@ -20,9 +20,9 @@ export interface Target {
  * asked of it (`keys`, `history`), and the key, which may itself hold slashes.
  */
 export function targetOf(base: string, buckets: Buckets): Target {
-  const depth = base.split("/").length - 1;
+  const slashes = base.split("/").length;
   const bucketName = (c: Context): string => {
-    const name = decodePart(rawSegments(c)[depth] ?? "", "invalid_bucket_name");
+    const name = decodePart(rawPart(c, slashes, false) ?? "", "invalid_bucket_name");
     assertBucketName(name);
     return name;
   };
@@ -30,11 +30,11 @@ export function targetOf(base: string, buckets: Buckets): Target {
     bucketName,
     bucket: (c) => buckets.open(bucketName(c)),
     key(c) {
-      const segments = rawSegments(c);
+      const part = rawPart(c, slashes + 2, true);
       const key =
-        segments.length > depth + 2
-          ? decodePart(segments.slice(depth + 2).join("/"), "invalid_key")
-          : (text(c, "key", "invalid_key") ?? "");
+        part === undefined
+          ? (text(c, "key", "invalid_key") ?? "")
+          : decodePart(part, "invalid_key");
       assertKey(key);
       return key;
     },

@@ -25,6 +25,14 @@ export function kvErrorOf(error: unknown, bucket: string): unknown {
       return new KvError("bucket_full", "the NATS server has no room left for this", {
         cause: error,
       });
+    case codes.batchIncomplete:
+    case codes.tooManyBatches:
+      // What killed writers left unfinished counts for another ten seconds.
+      return new KvError(
+        "store_unavailable",
+        `bucket "${bucket}" has too many unfinished transactions now`,
+        { retryAfter: 1, cause: error },
+      );
     case codes.messageTooLarge:
       return new KvError("value_too_large", `the value is larger than bucket "${bucket}" takes`, {
         cause: error,

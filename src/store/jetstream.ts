@@ -29,6 +29,8 @@ export const codes = {
   memoryResources: 10028,
   insufficientResources: 10023,
   badTtl: 10165,
+  batchIncomplete: 10176,
+  tooManyBatches: 10210,
   streamInvalidConfig: 10052,
   consumerLimit: 10026,
   noPeers: 10005,

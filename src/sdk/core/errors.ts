@@ -34,8 +34,9 @@ export interface JetbucketErrorOptions {
 export interface FailedOperation {
   /** Its place among the operations, from 0. */
   index: number;
-  op: "put" | "create" | "update" | "delete" | "purge" | "check";
   key: string;
+  /** What it was to do; undefined when it was refused before anything was tried. */
+  op: "put" | "create" | "update" | "delete" | "purge" | "check" | undefined;
 }
 
 /**
@@ -87,10 +88,8 @@ export class JetbucketError extends Error {
 
   /** The operation at which a transaction failed; undefined for every other failure. */
   get operation(): FailedOperation | undefined {
-    const { index, op, key } = (this.details ?? {}) as Partial<FailedOperation>;
-    return index === undefined || op === undefined || key === undefined
-      ? undefined
-      : { index, op, key };
+    const { index, key, op } = (this.details ?? {}) as Partial<FailedOperation>;
+    return index === undefined || key === undefined ? undefined : { index, key, op };
   }
 }
 
