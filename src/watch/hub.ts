@@ -58,12 +58,16 @@ export class Hub {
   async prepare(name: string): Promise<Prepared> {
     if (this.#closed)
       throw new KvError("shutting_down", "this gateway is shutting down", { retryAfter: 1 });
+    const { epoch } = await this.#buckets.open(name);
     let opening = this.#channels.get(name);
     if (opening === undefined) {
       opening = this.#openChannel(name);
       this.#channels.set(name, opening);
     }
     const channel = await opening;
+    // The bucket was deleted and created again, and the news of it has not come yet.
+    if (channel.bucket.epoch !== epoch) await channel.feed.bucketDeleted();
+    if (channel.feed.hasEnded) return this.prepare(name);
     if (channel.size === 0) this.#rest(channel);
     if (!channel.feed.isCurrent) {
       throw new KvError("store_unavailable", `bucket "${name}" cannot be followed now`, {

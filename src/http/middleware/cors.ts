@@ -4,7 +4,7 @@ import type { OriginPolicy } from "../origins.ts";
 const METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const REQUEST_HEADERS =
   "Authorization, Content-Type, If-Match, If-None-Match, Min-Revision, X-Request-Id";
-const RESPONSE_HEADERS = "ETag, Retry-After, X-Request-Id";
+const RESPONSE_HEADERS = "Durability, ETag, Retry-After, X-Request-Id";
 
 /**
  * Lets pages of allowed origins use the API. Written here rather than taken from the framework because headers that are

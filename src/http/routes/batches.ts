@@ -90,7 +90,7 @@ export function batchRoutes(
             "invalid_request",
             `operation ${index} (${op}): key "${key}" appears more than once`,
             {
-              details: { index, key },
+              details: { index, op, key },
             },
           );
         }
@@ -163,7 +163,7 @@ function operationOf(request: OperationRequest, index: number): Operation {
   } catch (error) {
     if (!(error instanceof KvError)) throw error;
     throw new KvError(error.code, `operation ${index} (${request.op}): ${error.message}`, {
-      details: { ...error.details, index, key: request.key },
+      details: { ...error.details, index, op: request.op, key: request.key },
     });
   }
 }

@@ -66,18 +66,19 @@ export interface PutOptions<
 }
 
 /** A write, with the value that was asked for. */
-export type PutResult<T, R extends ReturnedValue | undefined> = Written &
-  (R extends "previous"
-    ? {
+export type PutResult<T, R extends ReturnedValue | undefined> = [R] extends [undefined]
+  ? Written
+  : [R] extends ["previous"]
+    ? Written & {
         /** What the write replaced; undefined when the key did not exist. */
         previous: Entry<T> | undefined;
       }
-    : R extends "latest"
-      ? {
+    : [R] extends ["latest"]
+      ? Written & {
           /** What was written, as a reader gets it. */
           latest: Entry<T>;
         }
-      : unknown);
+      : Written & { previous?: Entry<T> | undefined; latest?: Entry<T> };
 
 export interface DeleteOptions extends CallOptions {
   /** Delete only when the key's latest revision is this one; else the call rejects with `revision_mismatch`. */

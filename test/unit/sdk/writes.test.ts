@@ -1,6 +1,6 @@
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { KvError } from "../../../src/protocol/errors.ts";
-import type { Bucket, Entry, Written } from "../../../src/sdk/node.ts";
+import type { Bucket, Entry, PutOptions, Written } from "../../../src/sdk/node.ts";
 import { wireEntry } from "./fake-gateway.ts";
 import { base, startBucket, written } from "./support.ts";
 
@@ -89,6 +89,10 @@ describe("a put", () => {
     expectTypeOf(previous).toEqualTypeOf<Entry<number> | undefined>();
     const { latest } = await bucket.update("k", 1, 7, { return: "latest" });
     expectTypeOf(latest).toEqualTypeOf<Entry<number>>();
+    const options: PutOptions = { return: "latest" };
+    const either = await bucket.put("k", 1, options);
+    expectTypeOf(either.previous).toEqualTypeOf<Entry<number> | undefined>();
+    expectTypeOf(either.latest).toEqualTypeOf<Entry<number> | undefined>();
   });
 });
 
