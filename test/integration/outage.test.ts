@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import type { EntryBody, KeyList } from "../../src/protocol/messages.ts";
 import { eventually } from "../support/eventually.ts";
@@ -42,6 +43,9 @@ async function storedIn(bucket: string): Promise<Record<string, unknown>> {
   });
   return Object.fromEntries(await Promise.all(entries));
 }
+
+const stateOfProcess = (pid: number): string =>
+  execFileSync("ps", ["-o", "state=", "-p", String(pid)], { encoding: "utf8" });
 
 const stateOf = (client: WatchClient): Record<string, unknown> => Object.fromEntries(client.state);
 
@@ -104,8 +108,9 @@ describe("NATS killed and started again", () => {
       const revisions = client.updates.map(({ revision }) => revision);
       expect(revisions).toEqual([...new Set(revisions)].sort((a, b) => a - b));
     }
-    const types = clients[0].frames.map(({ type }) => type).filter((type) => type !== "kv_update");
-    expect(types).toEqual(["kv_ready", "kv_stale", "kv_ready"]);
+    const marks = (): string[] =>
+      clients[0].frames.map(({ type }) => type).filter((type) => type !== "kv_update");
+    await eventually(marks).toEqual(["kv_ready", "kv_stale", "kv_ready"]);
     expect(clients[1].frames.every(({ type }) => type === "kv_update")).toBe(true);
   });
 
@@ -211,6 +216,8 @@ test("NATS that is frozen: requests are answered by 503 within a deadline, and w
   const bucket = await bucketOn(gateway);
   await callJson("PUT", `${bucket}/keys/k`, 1);
   gateway.server.pause();
+  // A signal takes effect a little later: a request sent at once may still be answered.
+  await eventually(() => stateOfProcess(gateway.server.pid)).toMatch(/^T/);
   const results = await Promise.all([
     timed(() => call("GET", `${bucket}/keys/k`)),
     timed(() => callJson("PUT", `${bucket}/keys/k`, 2)),
@@ -218,6 +225,7 @@ test("NATS that is frozen: requests are answered by 503 within a deadline, and w
     timed(() => call("GET", bucket)),
     timed(() => call("GET", `${gateway.url}/ready`)),
   ]);
+  expect(results.map(({ answer }) => answer.status)).toEqual([503, 503, 503, 503, 503]);
   for (const result of results) {
     expectUnavailable(result);
     expect(result.ms).toBeLessThan(6_000);

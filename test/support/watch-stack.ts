@@ -12,7 +12,8 @@ import type { TestNats } from "./nats.ts";
 export interface WatchStack {
   /** Base of the key-value API, for watches only. */
   api: string;
-  buckets: Buckets;
+  /** Ends all watches as a shutdown does. */
+  close(): Promise<void>;
 }
 
 /** The watch side of a gateway alone, with times that a test can wait for. It is closed with the test. */
@@ -33,12 +34,16 @@ export async function startWatchStack(
   const http = createServer();
   watches.listen(http);
   await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
-  onTestFinished(async () => {
+  const close = async (): Promise<void> => {
     await hub.close();
     watches.close();
     http.close();
+    await buckets.close();
     await connection.close();
-  });
+  };
+  let closing: Promise<void> | undefined;
+  const closeOnce = (): Promise<void> => (closing ??= close());
+  onTestFinished(closeOnce);
   const { port } = http.address() as AddressInfo;
-  return { api: `http://127.0.0.1:${port}/api/v1/kv`, buckets };
+  return { api: `http://127.0.0.1:${port}/api/v1/kv`, close: closeOnce };
 }

@@ -1,0 +1,105 @@
+/**
+ * Thousands of random operations over HTTP, compared with a model of a bucket. MODEL_SEED repeats a run, MODEL_OPS sets the
+ * operations of each, MODEL_MINUTES goes on with ever new seeds for so long.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pino from "pino";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createServer } from "../../src/server.ts";
+import { readSettings } from "../../src/settings.ts";
+import { callJson, startGateway, type TestGateway } from "../support/gateway.ts";
+import { faults } from "../support/model-faults.ts";
+import { Divergence, runModel, type RunOptions, type Tally } from "../support/model-run.ts";
+import { startTestNats } from "../support/nats.ts";
+
+const SEED = Number(process.env.MODEL_SEED ?? Math.floor(Math.random() * 1e9));
+const OPERATIONS = Number(process.env.MODEL_OPS ?? 1500);
+const MINUTES = Number(process.env.MODEL_MINUTES ?? 0);
+
+let gateways: [TestGateway, TestGateway];
+/** The API of a gateway that groups its writes, since its server flushes each, and of another one in front of that server. */
+let synced: [string, string];
+let count = 0;
+
+beforeAll(async () => {
+  const nats = await startTestNats();
+  gateways = [await startGateway(nats), await startGateway(nats)];
+  const dataDir = await mkdtemp(join(tmpdir(), "jetbucket-model-"));
+  const settings = readSettings(
+    ["--port", "0", "--nats-port", "0", "--data-dir", dataDir, "--log-level", "silent"],
+    {},
+  );
+  const grouping = await createServer(settings, pino({ level: "silent" }));
+  const other = await createServer(
+    readSettings(["--port", "0", "--nats-url", grouping.nats.url, "--log-level", "silent"], {}),
+    pino({ level: "silent" }),
+  );
+  synced = [`${grouping.url}/api/v1/kv`, `${other.url}/api/v1/kv`];
+  afterAll(async () => {
+    await Promise.all([...gateways, other].map((gateway) => gateway.close()));
+    await grouping.close();
+    await rm(dataDir, { recursive: true, force: true, maxRetries: 5 });
+  });
+});
+
+async function run(
+  apis: readonly string[],
+  options: Pick<RunOptions, "history" | "seed" | "operations" | "fault">,
+): Promise<Tally> {
+  const bucket = `m${count++}`;
+  const { status } = await callJson("POST", `${apis[0]!}/buckets`, {
+    name: bucket,
+    history: options.history,
+  });
+  expect(status).toBe(201);
+  return runModel({ gateways: apis, bucket, ...options });
+}
+
+/** Runs with a seed on every kind of bucket at the same time. */
+async function runAll(seed: number): Promise<Tally> {
+  const apis = gateways.map(({ api }) => api);
+  const tallies = await Promise.all([
+    run(apis.slice(0, 1), { history: 1, seed, operations: OPERATIONS }),
+    run(apis, { history: 5, seed: seed + 1, operations: OPERATIONS }),
+    run(apis, { history: 1, seed: seed + 2, operations: OPERATIONS }),
+    run(synced, { history: 5, seed: seed + 3, operations: OPERATIONS }),
+  ]);
+  const sum: Tally = new Map();
+  for (const [name, number] of tallies.flatMap((tally) => [...tally]))
+    sum.set(name, (sum.get(name) ?? 0) + number);
+  return sum;
+}
+
+const summary = (tally: Tally): string =>
+  [...tally]
+    .sort(([, a], [, b]) => b - a)
+    .map(([name, number]) => `${number} ${name}`)
+    .join(", ");
+
+test(
+  `random operations do what a simple model does, seed ${SEED}`,
+  async () => {
+    const started = Date.now();
+    let rounds = 0;
+    do {
+      const tally = await runAll(SEED + 10 * rounds++);
+      const seconds = ((Date.now() - started) / 1000).toFixed(1);
+      console.log(
+        `MODEL_SEED=${SEED}, round ${rounds}, ${4 * OPERATIONS * rounds} operations in ${seconds} s: ${summary(tally)}`,
+      );
+    } while (Date.now() < started + MINUTES * 60_000);
+  },
+  (MINUTES + 3) * 60_000,
+);
+
+describe.skipIf(MINUTES > 0)("the model finds", () => {
+  test.concurrent.each(Object.entries(faults))("%s", async (_, fault) => {
+    const apis = gateways.map(({ api }) => api);
+    const faulty = run(apis, { history: 5, seed: SEED, operations: 400, fault: fault() });
+    const found = await faulty.catch((error: unknown) => error);
+    console.log(String(found).split("\n")[0]);
+    expect(found).toBeInstanceOf(Divergence);
+  });
+});
