@@ -52,7 +52,11 @@ export function kvErrorOf(error: unknown, bucket: string): unknown {
         cause: error,
       });
     default:
-      return error;
+      if (error.status !== 503) return error;
+      return new KvError("store_unavailable", "JetStream cannot answer now", {
+        retryAfter: 1,
+        cause: error,
+      });
   }
 }
 

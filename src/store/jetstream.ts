@@ -7,10 +7,13 @@ import { NoRespondersError } from "./requests.ts";
 export class JetStreamError extends Error {
   override readonly name = "JetStreamError";
   readonly code: number;
+  /** The class of the error, in HTTP's numbers: 503 for what may pass by itself. */
+  readonly status: number;
 
-  constructor(code: number, description: string) {
+  constructor(code: number, status: number, description: string) {
     super(description);
     this.code = code;
+    this.status = status;
   }
 }
 
@@ -82,6 +85,7 @@ export interface PublishAck {
 }
 
 interface ApiError {
+  code?: number;
   err_code?: number;
   description?: string;
 }
@@ -165,7 +169,11 @@ export class JetStream {
 function checked<T>(answer: T & { error?: ApiError }): T {
   const { error } = answer;
   if (error !== undefined) {
-    throw new JetStreamError(error.err_code ?? 0, error.description ?? "unknown JetStream error");
+    throw new JetStreamError(
+      error.err_code ?? 0,
+      error.code ?? 500,
+      error.description ?? "unknown JetStream error",
+    );
   }
   return answer;
 }

@@ -1,7 +1,7 @@
 import { MsgHdrsImpl, type Msg } from "nats";
 import type { Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
-import { encodeKey } from "../protocol/keys.ts";
+import { decodeKey, encodeKey } from "../protocol/keys.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { bucketNotFound, kvErrorOf } from "./errors.ts";
 import { codes, JetStreamError, type JetStream, type StreamConfig } from "./jetstream.ts";
@@ -13,6 +13,11 @@ import { entryOf, entryOfDirectGet, isoMillis, type MessageContext } from "./sto
 export type Moment = { revision: number } | { time: string };
 
 const NOTHING = new Uint8Array(0);
+
+/** Whether a key may be stored verbatim by another client, although it looks like an escape of ours: `page=10`. */
+function isForeign(key: string): boolean {
+  return /=[0-9A-F]{2}/.test(key) && /^[A-Za-z0-9\-/_=.]+$/.test(key) && decodeKey(key) === key;
+}
 
 /**
  * Reads single messages of a bucket. Direct reads are answered by whichever server is nearest, which on a replicated bucket
@@ -46,7 +51,8 @@ export class Reads {
   async latest(key: string): Promise<Entry | undefined> {
     if (this.#points === undefined) return this.leaderLatest(key);
     try {
-      return await this.#points.get(encodeKey(key));
+      const entry = await this.#points.get(encodeKey(key));
+      return entry === undefined && isForeign(key) ? await this.#points.get(key) : entry;
     } catch (error) {
       throw await this.#explained(error);
     }

@@ -296,3 +296,12 @@ describe("pages of other origins", () => {
     }
   });
 });
+
+test("a page of another origin can neither read answers nor write", async () => {
+  const headers = { Origin: "https://evil.example" };
+  const created = await call("POST", `${base}/buckets`, '{"name":"evil"}', headers);
+  expect(created).toMatchObject({ status: 403, body: { code: "forbidden" } });
+  expect((await call("GET", `${base}/buckets/evil`)).status).toBe(404);
+  const read = await call("GET", `${base}/buckets`, undefined, headers);
+  expect(read.headers.get("Access-Control-Allow-Origin")).toBeNull();
+});

@@ -1,10 +1,13 @@
 import type { MiddlewareHandler } from "hono";
+import { KvError } from "../../protocol/errors.ts";
 import type { OriginPolicy } from "../origins.ts";
 
 const METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const REQUEST_HEADERS =
   "Authorization, Content-Type, If-Match, If-None-Match, Min-Revision, X-Request-Id";
 const RESPONSE_HEADERS = "Durability, ETag, Retry-After, X-Request-Id";
+
+const READING = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /**
  * Lets pages of allowed origins use the API. Written here rather than taken from the framework because headers that are
@@ -13,7 +16,18 @@ const RESPONSE_HEADERS = "Durability, ETag, Retry-After, X-Request-Id";
 export function cors(policy: OriginPolicy): MiddlewareHandler {
   return async (c, next) => {
     const origin = c.req.header("Origin");
-    if (origin === undefined || !policy.allows(origin)) {
+    if (origin === undefined) {
+      await next();
+      return undefined;
+    }
+    if (!policy.allows(origin)) {
+      // Some requests a browser sends without asking first; only their answer is kept from the page.
+      if (!READING.has(c.req.method)) {
+        throw new KvError(
+          "forbidden",
+          `pages of ${origin} may not write: add the origin to JETBUCKET_ALLOWED_ORIGINS`,
+        );
+      }
       await next();
       return undefined;
     }
