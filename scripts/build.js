@@ -129,7 +129,6 @@ async function bundle() {
     platform: "browser",
     target: "es2022",
     minify: true,
-    sourcemap: true,
     write: false,
   });
   const code = outputFiles.find(({ path }) => path === browserBundle);

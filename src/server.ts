@@ -76,7 +76,7 @@ async function serve(
   let isOpen = true;
   const buckets = new Buckets(connection);
   const hub = new Hub(buckets);
-  const origins = originPolicy(settings.allowedOrigins);
+  const origins = originPolicy(settings.allowedOrigins, settings.insecure);
   const app = createApp({ buckets, log, origins, state: { isOpen: () => isOpen } });
   const watches = new WatchServer({ hub, log, origins });
   const answer = getRequestListener(app.fetch);
@@ -85,6 +85,7 @@ async function serve(
   try {
     await listen(http, settings.port, settings.host);
   } catch (error) {
+    offConnection();
     watches.close();
     await hub.close();
     throw error;

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
+import { readFileSync } from "node:fs";
 import { serve, serveHelp } from "./commands/serve.ts";
 
 const HELP = `jetbucket: key-value buckets with realtime watch on NATS JetStream
 
-usage: jetbucket [serve] [flags]
+usage: jetbucket [serve] [flags] | --help | --version
 
 ${serveHelp}
 `;
@@ -14,6 +15,11 @@ const args = command === first ? rest : process.argv.slice(2);
 
 if (args.includes("--help") || args.includes("-h") || command === "help") {
   process.stdout.write(HELP);
+} else if (args.includes("--version") || command === "version") {
+  const { version } = JSON.parse(
+    readFileSync(new URL("../../package.json", import.meta.url), "utf8"),
+  ) as { version: string };
+  process.stdout.write(`${version}\n`);
 } else if (command === "serve") {
   process.exitCode = await serve(args);
 } else {

@@ -9,7 +9,8 @@ export type PublicError = (c: Context, error: unknown) => KvError;
 /** Turns whatever was thrown into the one error that leaves the gateway. What is not ours goes to the log only. */
 export function publicError(error: unknown, log: Logger, id: string): KvError {
   if (error instanceof KvError) {
-    if (error.status >= 500)
+    // A full bucket or an old server is the caller's news, not the operator's.
+    if (error.code === "store_unavailable")
       log.warn({ request_id: id, code: error.code, err: error.cause }, error.message);
     return error;
   }

@@ -3,17 +3,25 @@ const loopback = /^https?:\/\/(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$
 /** Which web pages may talk to the gateway, by their origin. */
 export interface OriginPolicy {
   allows(origin: string): boolean;
+  /** Whether a request may be for this name: the `Host` header. */
+  allowsHost(host: string): boolean;
 }
+
+const loopbackName = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/i;
 
 /**
  * Without a list, pages of this machine may: those that were loaded from a loopback address, on whatever port.
  * A list names origins in full (`https://app.example.com`), or is `*` for all.
+ *
+ * @param isOpen whether strangers may reach the gateway anyway, so that it cannot know all its names
  */
-export function originPolicy(list: readonly string[]): OriginPolicy {
-  if (list.includes("*")) return { allows: () => true };
+export function originPolicy(list: readonly string[], isOpen: boolean): OriginPolicy {
+  if (list.includes("*")) return { allows: () => true, allowsHost: () => true };
   const named = new Set(list.map((origin) => origin.toLowerCase().replace(/\/$/, "")));
+  const hosts = new Set(Array.from(named, (origin) => origin.replace(/^https?:\/\//, "")));
   return {
     allows: (origin) =>
       named.has(origin.toLowerCase()) || (named.size === 0 && loopback.test(origin)),
+    allowsHost: (host) => isOpen || loopbackName.test(host) || hosts.has(host.toLowerCase()),
   };
 }

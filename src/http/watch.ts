@@ -82,7 +82,10 @@ export class WatchServer {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const { bucket, options } = parseRequest(request);
-    const { origin } = request.headers;
+    const { host, origin } = request.headers;
+    if (host !== undefined && !this.#origins.allowsHost(host)) {
+      throw new KvError("forbidden", `this gateway does not answer as ${host}`);
+    }
     if (origin !== undefined && !this.#origins.allows(origin)) {
       throw new KvError(
         "forbidden",

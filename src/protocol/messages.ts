@@ -197,18 +197,43 @@ export type WatchFrame = UpdateFrame | ReadyFrame | StaleFrame | ErrorFrame;
  * @throws KvError `invalid_request` that names the first field that does not fit
  */
 export function parseWith<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
+  const result = schema.safeParse(value, { reportInput: true });
   if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  if (issue?.code === "unrecognized_keys") {
+  const issue = result.error.issues[0]!;
+  if (issue.code === "unrecognized_keys") {
     const names = issue.keys.map((name) => JSON.stringify(name)).join(", ");
     throw new KvError("invalid_request", `unknown field ${names}`, {
       details: { fields: issue.keys },
     });
   }
-  const path = issue?.path.map(String).join(".") ?? "";
-  const what = issue?.message ?? "does not fit";
-  throw new KvError("invalid_request", path === "" ? what : `"${path}": ${what}`, {
-    ...(path === "" ? {} : { details: { field: path } }),
-  });
+  const field = issue.path.map(String).join(".");
+  const isTtl = issue.path.at(-1) === "ttl_seconds";
+  throw new KvError(
+    isTtl ? "invalid_ttl" : "invalid_request",
+    field === "" ? sentence(issue) : `"${field}" ${sentence(issue)}`,
+    {
+      ...(field === "" ? {} : { details: { field } }),
+    },
+  );
+}
+
+/** What is wrong with a value, to be read behind the name of its field. */
+function sentence(issue: z.core.$ZodIssue): string {
+  if (issue.input === undefined && issue.code !== "custom") return "is missing";
+  switch (issue.code) {
+    case "too_big":
+      return `is at most ${issue.maximum}`;
+    case "too_small":
+      return `is at least ${issue.minimum}`;
+    case "invalid_type":
+      return `is of type ${issue.expected}`;
+    case "invalid_value":
+      return `is one of ${issue.values.map(String).join(", ")}`;
+    case "invalid_union":
+      return issue.discriminator === undefined
+        ? "is not of a form that is understood"
+        : "is not one that is known";
+    default:
+      return issue.message;
+  }
 }

@@ -59,7 +59,9 @@ export function valueFromBody(
   bytes: Uint8Array,
   contentType: string | undefined,
 ): Value & { type: ValueType } {
-  const type = contentType === undefined ? "" : essence(contentType);
+  const declared = contentType === undefined ? "" : essence(contentType);
+  // What curl says of any body when it is told nothing: it declares nothing.
+  const type = declared === "application/x-www-form-urlencoded" ? "" : declared;
   if (type === "application/json") {
     const text = utf8(bytes);
     if (text === undefined) throw new KvError("invalid_json", "the value is not valid UTF-8");

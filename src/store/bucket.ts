@@ -157,6 +157,15 @@ export class Bucket {
     // A server that lags behind shows an older revision, or none. One that shows this revision or a later one does not.
     if (options.minRevision !== undefined && (entry?.revision ?? 0) < options.minRevision) {
       entry = await this.#reads.leaderLatest(key);
+      if (
+        (entry?.revision ?? 0) < options.minRevision &&
+        (await this.lastRevision()) < options.minRevision
+      ) {
+        throw new KvError(
+          "revision_not_found",
+          `bucket "${this.name}" has not reached revision ${options.minRevision}`,
+        );
+      }
     }
     if (!isLive(entry)) throw keyNotFound(key, entry);
     return entry;
@@ -174,8 +183,8 @@ export class Bucket {
    * @throws KvError `revision_not_found`, `key_not_found` when that revision is a tombstone
    */
   async getRevision(key: string, revision: number): Promise<Entry> {
-    const entry = await this.#reads.at(revision);
-    if (entry?.key !== key) {
+    const entry = await this.#revisionOf(key, revision);
+    if (entry === undefined) {
       throw new KvError(
         "revision_not_found",
         `key "${key}" has no revision ${revision}, or no longer`,
@@ -183,6 +192,17 @@ export class Bucket {
     }
     if (!isLive(entry)) throw keyNotFound(key, entry);
     return entry;
+  }
+
+  /** As {@link getRevision}, with undefined for what is not there any more. */
+  async findRevision(key: string, revision: number): Promise<Entry | undefined> {
+    const entry = await this.#revisionOf(key, revision);
+    return isLive(entry) ? entry : undefined;
+  }
+
+  async #revisionOf(key: string, revision: number): Promise<Entry | undefined> {
+    const entry = await this.#reads.at(revision);
+    return entry?.key === key ? entry : undefined;
   }
 
   /**
@@ -357,12 +377,13 @@ export class Bucket {
   /**
    * Removes all that is stored of a key up to a revision, without a trace. A later write stays.
    *
+   * @param suffix subject suffix of the key: two of them can be read as the same key, when another client wrote one
    * @returns whether anything was removed
    */
-  async forget(key: string, revision: number): Promise<boolean> {
+  async forget(suffix: string, revision: number): Promise<boolean> {
     try {
       const { purged } = await this.#js.call<{ purged: number }>(`STREAM.PURGE.${this.stream}`, {
-        filter: this.context.prefix + encodeKey(key),
+        filter: this.context.prefix + suffix,
         seq: revision + 1,
       });
       return purged > 0;

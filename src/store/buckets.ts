@@ -127,7 +127,17 @@ export class Buckets {
    * @throws KvError `bucket_not_found`, `config_differs` when JetStream cannot change it
    */
   async update(name: string, change: UpdateBucketRequest): Promise<BucketInfo> {
-    const { config } = await this.#streamInfo(name);
+    const { config, state } = await this.#streamInfo(name);
+    if (change.max_bytes !== undefined && change.max_bytes > 0 && change.max_bytes < state.bytes) {
+      // Nothing could be written any more, tombstones included.
+      throw new KvError(
+        "config_differs",
+        `"max_bytes" is less than the ${state.bytes} bytes that bucket "${name}" holds`,
+        {
+          details: { field: "max_bytes", bytes: state.bytes },
+        },
+      );
+    }
     try {
       const info = await this.#js.call<StreamInfo>(
         `STREAM.UPDATE.${config.name}`,

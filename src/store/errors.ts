@@ -16,7 +16,7 @@ export function kvErrorOf(error: unknown, bucket: string): unknown {
     case codes.maximumMessages:
       return new KvError(
         "bucket_full",
-        `bucket "${bucket}" is full: delete keys or raise its max_bytes`,
+        `bucket "${bucket}" is full: raise its max_bytes, or purge keys and compact it`,
         { cause: error },
       );
     case codes.storageResources:

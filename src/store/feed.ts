@@ -17,7 +17,7 @@ import type { Bucket } from "./bucket.ts";
 import { codes, JetStreamError, type JetStream, type StreamInfo } from "./jetstream.ts";
 import type { IndexBudget } from "./index-budget.ts";
 import { KeyIndex } from "./key-index.ts";
-import { CARRIER, deliveryOf, entryOfDelivery } from "./stored-message.ts";
+import { CARRIER, deliveryOf, entryOfDelivery, headersOf } from "./stored-message.ts";
 
 /** A change of a key, with the subject suffix under which it is stored. */
 export interface Change extends Entry {
@@ -145,15 +145,21 @@ export class Feed {
    */
   async keys(): Promise<KeyIndex | undefined> {
     await this.#indexReady;
-    if (this.#indexState !== "complete") return undefined;
-    const { last_seq: last } = (await this.#js.streamInfo(this.bucket.stream)).state;
+    if (!this.#isComplete) return undefined;
+    const { created, state } = await this.#js.streamInfo(this.bucket.stream);
+    if (created !== this.bucket.epoch) {
+      this.#end("bucket_gone");
+      return undefined;
+    }
     const consumer = this.#consumer;
-    if (consumer === undefined)
-      throw new KvError("store_unavailable", "the bucket cannot be followed now", {
-        retryAfter: 1,
-      });
-    await this.#reached(last, consumer);
-    return this.#index;
+    if (consumer === undefined) throw notFollowed();
+    await this.#reached(state.last_seq, consumer);
+    // Meanwhile it may have been given up, or begun anew.
+    return this.#isComplete ? this.#index : undefined;
+  }
+
+  get #isComplete(): boolean {
+    return this.#indexState === "complete";
   }
 
   /** Whether changes arrive as they happen; false from a loss until it has been made good. */
@@ -241,16 +247,17 @@ export class Feed {
     this.#lastHeard = Date.now();
     const consumer = this.#consumer!;
     const { reply } = message;
-    if (message.headers?.code === 100) {
+    if (!reply?.startsWith("$JS.ACK.")) {
+      const headers = headersOf(message);
+      if (headers?.code !== 100) return;
       // Idle heartbeat or flow control; a stalled consumer names the subject to answer in a header.
-      const stalled = message.headers.get("Nats-Consumer-Stalled");
+      const stalled = headers.get("Nats-Consumer-Stalled");
       if (reply !== undefined && reply !== "") message.respond();
       else if (stalled !== "") this.#js.connection.nats.publish(stalled);
-      const last = message.headers.get("Nats-Last-Consumer");
+      const last = headers.get("Nats-Last-Consumer");
       if (last !== "" && Number(last) >= consumer.expected) this.#lose("changes are missing");
       return;
     }
-    if (!reply?.startsWith("$JS.ACK.")) return;
     const delivery = deliveryOf(reply);
     if (delivery.consumerSequence !== consumer.expected) {
       this.#lose("changes are missing");
@@ -287,7 +294,12 @@ export class Feed {
     try {
       await this.#readKeys(index);
     } catch {
-      // The bucket is gone or NATS is away: the feed notices by itself, and must begin anew.
+      // When the bucket is gone or NATS is away, the feed notices by itself, and must begin anew. Else it is tried again.
+      const again = setTimeout(() => {
+        if (this.#ended || this.#indexState !== "filling" || this.#index !== index) return;
+        this.#indexReady = this.#fillIndex();
+      }, RETRY_MAX);
+      again.unref();
       return;
     }
     if (this.#indexState !== "filling" || this.#index !== index) return;
@@ -333,6 +345,7 @@ export class Feed {
       this.#end(end);
       return true;
     }
+    if (this.#ended) return true;
     const consumer = await this.#subscribe();
     await this.#reportMissing(info, consumer);
     // Lost again meanwhile.
@@ -355,7 +368,9 @@ export class Feed {
   async #reportMissing(info: StreamInfo, consumer: FeedConsumer): Promise<void> {
     const present = new KeyIndex();
     await this.#readKeys(present);
-    await this.#reached(info.state.last_seq, consumer);
+    // A key that is overwritten while the keys are read can be missing there. Its change has come by then.
+    const { last_seq: last } = (await this.#js.streamInfo(this.bucket.stream)).state;
+    await this.#reached(Math.max(last, info.state.last_seq), consumer);
     const createdAt = new Date().toISOString();
     for (const key of [...this.#index.missingFrom(present, info.state.last_seq)]) {
       const revision = Math.max(this.#position, info.state.last_seq);
@@ -389,15 +404,19 @@ export class Feed {
       await this.#arrival(sequence);
       if (this.#position >= sequence) return;
       // The last messages may have been removed: then they never come, and the server says that nothing is left.
-      const progress = await this.#js.call<Progress>(
-        `CONSUMER.INFO.${this.bucket.stream}.${consumer.name}`,
-      );
-      if (progress.num_pending === 0 && progress.delivered.consumer_seq < consumer.expected) return;
-      if (this.#consumer !== consumer || waited > SILENCE) {
-        throw new KvError("store_unavailable", "the bucket cannot be followed now", {
-          retryAfter: 1,
-        });
+      let progress: Progress;
+      try {
+        progress = await this.#js.call<Progress>(
+          `CONSUMER.INFO.${this.bucket.stream}.${consumer.name}`,
+        );
+      } catch (error) {
+        if (!(error instanceof JetStreamError && error.code === codes.consumerNotFound))
+          throw error;
+        if (this.#consumer === consumer) this.#lose("the consumer is gone");
+        throw notFollowed();
       }
+      if (progress.num_pending === 0 && progress.delivered.consumer_seq < consumer.expected) return;
+      if (this.#consumer !== consumer || waited > SILENCE) throw notFollowed();
     }
   }
 
@@ -420,4 +439,8 @@ export class Feed {
     this.close();
     for (const listener of this.#listeners) listener.onEnd(why);
   }
+}
+
+function notFollowed(): KvError {
+  return new KvError("store_unavailable", "the bucket cannot be followed now", { retryAfter: 1 });
 }

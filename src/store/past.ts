@@ -70,23 +70,23 @@ export async function keysAt(
   moment: Moment,
   pattern: KeyPattern = everyKey,
 ): Promise<KeysAt> {
-  await checkReached(bucket, moment);
+  const reached = await checkReached(bucket, moment);
   const latest = new Map<string, Entry>();
   let stored = 0;
-  let last = 0;
+  let next: number | undefined;
   // All keys, also when a pattern asks for some: whether anything is missing shows only in the whole.
-  for await (const batch of bucket.read([everyKey], "all", {
-    headersOnly: true,
-    keepExpired: true,
-  })) {
+  for await (const batch of bucket.read([everyKey], "all", { headersOnly: true })) {
     for (const { entry, suffix } of batch) {
-      if (!isBy(entry, moment)) continue;
+      if (!isBy(entry, moment)) {
+        next ??= entry.revision;
+        continue;
+      }
       stored += 1;
-      last = entry.revision;
       if (pattern.matches(suffix)) latest.set(entry.key, entry);
     }
   }
-  const end = "revision" in moment ? moment.revision : last;
+  // Of what is gone nobody knows when it was written: it may have been the last write before a time.
+  const end = "revision" in moment ? moment.revision : (next ?? reached + 1) - 1;
   const live = [...latest.values()].filter(({ operation }) => operation === "put");
   live.sort((a, b) => (a.key < b.key ? -1 : 1));
   return {
@@ -95,12 +95,12 @@ export async function keysAt(
   };
 }
 
-async function checkReached(bucket: Bucket, moment: Moment): Promise<void> {
-  const isAhead =
-    "revision" in moment
-      ? moment.revision > (await bucket.lastRevision())
-      : moment.time > Date.now();
+/** The bucket's last revision. @throws KvError `revision_not_found` when a moment has not come yet */
+async function checkReached(bucket: Bucket, moment: Moment): Promise<number> {
+  const last = await bucket.lastRevision();
+  const isAhead = "revision" in moment ? moment.revision > last : moment.time > Date.now();
   if (isAhead) throw new KvError("revision_not_found", "the bucket has not come so far yet");
+  return last;
 }
 
 export interface Difference {
@@ -154,18 +154,21 @@ const PARALLEL = 64;
 export async function compact(bucket: Bucket, age: number): Promise<number> {
   const before = Date.now() - age;
   let removed = 0;
-  const old: Entry[] = [];
+  const old: { suffix: string; revision: number }[] = [];
   for await (const batch of bucket.read([everyKey], "last", {
     headersOnly: true,
     keepExpired: true,
   })) {
-    for (const { entry } of batch) {
-      if (entry.operation === "delete" && Date.parse(entry.createdAt) <= before) old.push(entry);
+    for (const { suffix, entry } of batch) {
+      if (entry.operation === "delete" && Date.parse(entry.createdAt) <= before)
+        old.push({ suffix, revision: entry.revision });
     }
   }
   while (old.length > 0) {
     const some = old.splice(0, PARALLEL);
-    const counts = await Promise.all(some.map(({ key, revision }) => bucket.forget(key, revision)));
+    const counts = await Promise.all(
+      some.map(({ suffix, revision }) => bucket.forget(suffix, revision)),
+    );
     removed += counts.filter((isGone) => isGone).length;
   }
   return removed;

@@ -1,7 +1,7 @@
 import type { Msg } from "nats";
 import type { Entry } from "../protocol/entry.ts";
 import type { StoreConnection } from "./connection.ts";
-import { entryOfDirectGet, type MessageContext } from "./stored-message.ts";
+import { entryOfDirectGet, headersOf, type MessageContext } from "./stored-message.ts";
 
 interface Waiting {
   entry: Promise<Entry | undefined>;
@@ -84,15 +84,20 @@ export class PointReads {
   #batch(waiting: Map<string, Waiting>): void {
     const subjects = Array.from(waiting.keys(), (suffix) => this.#context.prefix + suffix);
     let refusal: number | undefined;
+    let isCutShort = false;
     const onReply = (message: Msg): boolean => {
-      const code = message.headers?.code ?? 0;
+      const headers = headersOf(message);
+      // Of a message whose headers cannot be read nobody knows the key.
+      if (headers === undefined) return false;
+      const { code } = headers;
       if (code !== 0) {
         // A status ends the batch; 404 says that none of the keys is there.
         if (code !== END_OF_BATCH && code !== NOT_FOUND) refusal = code;
+        isCutShort = Number(headers.get("Nats-Num-Pending")) > 0;
         return true;
       }
       const entry = entryOfDirectGet(message, this.#context);
-      const suffix = message.headers!.get("Nats-Subject").slice(this.#context.prefix.length);
+      const suffix = headers.get("Nats-Subject").slice(this.#context.prefix.length);
       waiting.get(suffix)?.resolve(entry);
       waiting.delete(suffix);
       return false;
@@ -102,6 +107,11 @@ export class PointReads {
       .then(() => {
         if (refusal !== undefined)
           throw new Error(`JetStream refused to read several keys (${refusal})`);
+        // JetStream ends an answer that grows too large (64 MiB by default) before all is said.
+        if (isCutShort && waiting.size < subjects.length) {
+          this.#batch(waiting);
+          return;
+        }
         for (const { resolve } of waiting.values()) resolve(undefined);
       })
       .catch((error: unknown) => {

@@ -1,6 +1,7 @@
 import type { Msg, MsgHdrs, NatsConnection } from "nats";
 import { createInbox, errors as natsErrors } from "nats";
 import { KvError } from "../protocol/errors.ts";
+import { headersOf } from "./stored-message.ts";
 
 /** Nobody listens on the subject of a request: no such stream, or JetStream is not running. */
 export class NoRespondersError extends Error {
@@ -196,7 +197,7 @@ export class Requests {
     const token = message.subject.slice(this.#inbox.length);
     const pending = this.#pending.get(token);
     if (pending === undefined) return;
-    if (message.data.length === 0 && message.headers?.code === 503) {
+    if (message.data.length === 0 && headersOf(message)?.code === 503) {
       this.#pending.delete(token);
       pending.reject(new NoRespondersError("nobody answers"));
     } else if (pending.onReply(message)) {

@@ -94,8 +94,11 @@ export function tombstoneHeaders(purge: boolean, expected?: number): MsgHdrs {
   return headers;
 }
 
-/** Subject suffix of messages that only carry a condition of a transaction. No key is stored under it. */
-export const CARRIER = "_jetbucket/carrier";
+/**
+ * Subject suffix of messages that only carry a condition of a transaction. No key is stored under it: the escape in it is of a
+ * character that is never escaped.
+ */
+export const CARRIER = "_jetbucket=2Fcarrier";
 
 /** Headers of such a message: for every NATS client a deleted key, and gone after a second. */
 export function carrierHeaders(): MsgHdrs {
@@ -108,6 +111,15 @@ export function carrierHeaders(): MsgHdrs {
 export function setCheck(headers: MsgHdrs, subject: string, revision: number): void {
   headers.set(EXPECTED_REVISION, String(revision));
   headers.set(EXPECTED_SUBJECT, subject);
+}
+
+/** A message's headers; undefined also where another client wrote some that cannot be read. */
+export function headersOf(message: Msg): MsgHdrs | undefined {
+  try {
+    return message.headers;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Why a message is no value, or undefined when it is one. */
@@ -205,9 +217,16 @@ function expiryOf(
   return ofBucket === undefined || own < ofBucket ? own : ofBucket;
 }
 
+/** A time to live beyond this one, in milliseconds, counts as none: its end could not be written as a date. */
+const LONGEST = 7_000 * 365 * 24 * 3_600_000;
+
 /** Milliseconds of a time as NATS writes it: seconds, or `1h30m`; undefined for `never`. */
 function goDuration(text: string): number | undefined {
-  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const time = /^\d+$/.test(text) ? Number(text) * 1000 : timeOfUnits(text);
+  return time === undefined || time > LONGEST ? undefined : time;
+}
+
+function timeOfUnits(text: string): number | undefined {
   if (!/^(?:\d+(?:\.\d+)?(?:h|m|s|ms))+$/.test(text)) return undefined;
   const units: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
   let total = 0;
@@ -232,7 +251,7 @@ export function entryOfDirectGet(
   message: Msg,
   { prefix, maxAge }: MessageContext,
 ): Entry | undefined {
-  const { headers } = message;
+  const headers = headersOf(message);
   // A status instead of a message: 404 for no such message, 408 for a bad request.
   if (headers?.code !== 0) return undefined;
   const subject = headers.get("Nats-Subject");
@@ -257,7 +276,7 @@ export function entryOfDelivery(
     message.subject.slice(prefix.length),
     delivery.streamSequence,
     new Date(delivery.timestamp).toISOString(),
-    message.headers,
+    headersOf(message),
     message.data,
     maxAge,
   );

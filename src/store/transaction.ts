@@ -38,6 +38,11 @@ export async function transact(
   const expected = conditions.map((condition) =>
     condition?.kind === "revision" ? condition.revision : condition && 0,
   );
+  if (operations.every(({ op }) => op === "check")) {
+    const latest = await Promise.all(operations.map(({ key }) => bucket.latest(key)));
+    operations.forEach((operation, i) => checkOperation(operation, i, conditions[i], latest[i]));
+    return { revisions: new Map() };
+  }
   for (let attempt = 1; ; attempt++) {
     const { messages, places } = messagesOf(bucket, operations, expected);
     try {

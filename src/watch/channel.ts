@@ -63,6 +63,8 @@ export class Channel implements FeedListener {
   /** Hands over the feed that this channel listens to. */
   start(lease: FeedLease): void {
     this.#lease = lease;
+    // Its end can come first.
+    if (this.#end !== undefined) lease.close();
   }
 
   get size(): number {
@@ -127,6 +129,7 @@ export class Channel implements FeedListener {
       if (why === "bucket_gone") endGone(watch, this.name);
       else watch.end(closeCodes.overloaded, "changes were missed: watch again");
     });
+    this.#lease?.close();
     this.#onEnd();
   }
 

@@ -148,7 +148,8 @@ describe("creating a bucket", () => {
     ["a description that is too long", { name: "x", description: "d".repeat(1025) }, "description"],
   ])("with %s is refused, and the field named", async (_what, body, field) => {
     const answer = await callJson("POST", buckets, body);
-    expect(answer).toMatchObject(refusal(400, "invalid_request"));
+    const code = field === "ttl_seconds" ? "invalid_ttl" : "invalid_request";
+    expect(answer).toMatchObject(refusal(400, code));
     expect((answer.body as { error: string }).error).toContain(field);
     expect(await listed()).not.toContain("x");
   });

@@ -165,7 +165,7 @@ describe("injection", () => {
       sendRaw(gateway.url, `POST /api/v1/kv/buckets/${attempt}/watch HTTP/1.0\r\n\r\n`),
       sendRaw(
         gateway.url,
-        `GET /api/v1/kv/buckets/b/watch?key=${attempt}&include=${attempt} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+        `GET /api/v1/kv/buckets/b/watch?key=${attempt}&include=${attempt} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
       ),
     ]);
     for (const answer of answers) {
@@ -211,11 +211,11 @@ describe("malformed HTTP", () => {
     ["garbage", "\0\0\0\r\n\r\n"],
     [
       "two lengths",
-      "PUT /api/v1/kv/buckets/b/keys/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n12",
+      "PUT /api/v1/kv/buckets/b/keys/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n12",
     ],
     [
       "a length and chunks",
-      "PUT /api/v1/kv/buckets/b/keys/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+      "PUT /api/v1/kv/buckets/b/keys/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
     ],
   ])("(%s) is answered by 400, and the gateway lives on", async (_what, bytes) => {
     expect(await sendRaw(gateway.url, bytes)).toMatch(/^HTTP\/1\.1 400 /);
@@ -224,7 +224,7 @@ describe("malformed HTTP", () => {
 
   test("a client that goes away in the middle of its body leaves nothing behind", async () => {
     const head =
-      "PUT /api/v1/kv/buckets/b/keys/cut HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n";
+      "PUT /api/v1/kv/buckets/b/keys/cut HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n";
     const { hostname, port } = new URL(gateway.url);
     const { connect } = await import("node:net");
     await new Promise<void>((resolve) => {
@@ -237,7 +237,7 @@ describe("malformed HTTP", () => {
   });
 
   test("a request that offers an upgrade to HTTP/2, as Java and curl do, is served, with its body", async () => {
-    const offer = "Host: x\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n";
+    const offer = "Host: localhost\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n";
     const put = `PUT /api/v1/kv/buckets/b/keys/h2c HTTP/1.1\r\n${offer}Connection: Upgrade, HTTP2-Settings, close\r\n`;
     expect(await sendRaw(gateway.url, `${put}Content-Length: 5\r\n\r\nhello`)).toMatch(
       /^HTTP\/1\.1 200 /,
@@ -304,4 +304,15 @@ test("a page of another origin can neither read answers nor write", async () => 
   expect((await call("GET", `${base}/buckets/evil`)).status).toBe(404);
   const read = await call("GET", `${base}/buckets`, undefined, headers);
   expect(read.headers.get("Access-Control-Allow-Origin")).toBeNull();
+});
+
+test("a page whose name was made to lead here (DNS rebinding) gets nothing", async () => {
+  const { port } = new URL(gateway.url);
+  for (const path of ["/api/v1/kv/buckets", "/health"]) {
+    const answer = await sendRaw(
+      gateway.url,
+      `GET ${path} HTTP/1.1\r\nHost: evil.example:${port}\r\nConnection: close\r\n\r\n`,
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 403 /);
+  }
 });

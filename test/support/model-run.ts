@@ -122,6 +122,8 @@ interface Watched {
 class Run {
   readonly #options: RunOptions;
   readonly #random: Random;
+  /** Apart, since how often is asked while waiting depends on time. */
+  readonly #gateways: Random;
   readonly #model: ModelBucket;
   readonly #send: Send;
   readonly #tally: Tally = new Map();
@@ -132,6 +134,7 @@ class Run {
   constructor(options: RunOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
+    this.#gateways = new Random(options.seed + 2);
     this.#model = new ModelBucket(options.history);
     const { gateways, bucket, fault } = options;
     const send: Send = ({ gateway, method, path, body, headers }) =>
@@ -194,7 +197,7 @@ class Run {
     body?: ModelRequest["body"],
     headers: Record<string, string> = {},
   ): Promise<Answer & { sent: number; back: number }> {
-    const gateway = this.#random.int(0, this.#options.gateways.length - 1);
+    const gateway = this.#gateways.int(0, this.#options.gateways.length - 1);
     const sent = Date.now();
     const answer = await this.#send({ gateway, method, path, body, headers });
     const back = Date.now();
@@ -346,7 +349,7 @@ class Run {
   #wrongRevision(key: string): number {
     const own = this.#model.latest(key)?.revision;
     const other = this.#random.pick([
-      ...this.#model.past(key),
+      ...this.#model.past(key).filter(({ hasExpired }) => hasExpired !== true),
       ...this.#model.past(this.#key()),
       undefined,
     ]);

@@ -24,6 +24,8 @@ export interface Revision {
   expiry?: Expiry | undefined;
   /** May be stored or not: the mark of an expired key goes by itself. */
   isOptional?: boolean;
+  /** Its time was over. The store may take a moment longer to remove it, in which a condition can still name it. */
+  hasExpired?: boolean;
 }
 
 export type LiveRevision = Revision & { content: Content };
@@ -123,6 +125,7 @@ export class ModelBucket {
     const stored = this.history(key);
     const left = stored.filter(({ expiry }) => expiry === undefined || !isOver(expiry));
     if (left.length === stored.length) return;
+    for (const each of stored) each.hasExpired = !left.includes(each);
     if (left.at(-1) !== stored.at(-1)) {
       const mark: Revision = {
         revision: undefined,
@@ -142,8 +145,10 @@ export class ModelBucket {
     for (const [key, stored] of this.#stored) {
       if (stored.length === 0 || this.live(key) !== undefined) continue;
       removed.most += 1;
+      // The mark of an expired key may come only now.
+      const left = stored.filter(({ reason }) => reason === "expired");
       if (stored.some(({ isOptional }) => isOptional !== true)) removed.least += 1;
-      this.#stored.set(key, []);
+      this.#stored.set(key, left);
     }
     return removed;
   }

@@ -28,7 +28,7 @@ export async function startWatchStack(
   const watches = new WatchServer({
     hub,
     log: pino({ level: "silent" }),
-    origins: originPolicy([]),
+    origins: originPolicy([], false),
     ...(pingInterval === undefined ? {} : { pingInterval }),
   });
   const http = createServer();

@@ -5,7 +5,21 @@ import type { OriginPolicy } from "../origins.ts";
 const METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const REQUEST_HEADERS =
   "Authorization, Content-Type, If-Match, If-None-Match, Min-Revision, X-Request-Id";
-const RESPONSE_HEADERS = "Durability, ETag, Retry-After, X-Request-Id";
+const RESPONSE_HEADERS = [
+  "Durability",
+  "ETag",
+  "Retry-After",
+  "X-Request-Id",
+  ...[
+    "Created-At",
+    "First-Created-At",
+    "Expires-At",
+    "Content-Type",
+    "Description",
+    "Value-Type",
+    "Size",
+  ].map((name) => `Jetbucket-${name}`),
+].join(", ");
 
 const READING = new Set(["GET", "HEAD", "OPTIONS"]);
 
@@ -15,6 +29,14 @@ const READING = new Set(["GET", "HEAD", "OPTIONS"]);
  */
 export function cors(policy: OriginPolicy): MiddlewareHandler {
   return async (c, next) => {
+    const host = c.req.header("Host");
+    // A page whose name was made to lead here (DNS rebinding) is of the same origin for its browser, but not for us.
+    if (host !== undefined && !policy.allowsHost(host)) {
+      throw new KvError(
+        "forbidden",
+        `this gateway does not answer as ${host}: add its origin to JETBUCKET_ALLOWED_ORIGINS`,
+      );
+    }
     const origin = c.req.header("Origin");
     if (origin === undefined) {
       await next();

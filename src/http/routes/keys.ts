@@ -6,7 +6,7 @@ import { mediaTypeOf, valueFromBody } from "../../protocol/values.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import type { Entry } from "../../protocol/entry.ts";
 import type { Bucket, GetOptions } from "../../store/bucket.ts";
-import { pageOf, type KeyQuery } from "../../store/listing.ts";
+import { pageOf, type KeyPage, type KeyQuery } from "../../store/listing.ts";
 import { entryAt, keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
 import { readBody, readJson } from "../body.ts";
@@ -121,25 +121,12 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       const moment = momentOf(c, "as_of");
       if (moment !== undefined)
         return c.body(await listAt(bucket, moment, query, withValues, withEntries), 200, JSON_TYPE);
-      const { keys, hasMore } = await buckets.keys(bucket, query);
-      const next = hasMore ? `,"next_cursor":"${encodeCursor(keys.at(-1)!)}"` : "";
-      if (!withEntries)
-        return c.body(
-          `{"keys":${JSON.stringify(keys)},"count":${keys.length}${next}}`,
-          200,
-          JSON_TYPE,
-        );
-      // A key that went since it was listed is left out.
-      const entries = (await Promise.all(keys.map((key) => bucket.find(key)))).filter(
-        (entry) => entry !== undefined,
-      );
-      const bodies = entries.map(withValues ? entryJson : entryMetadataJson);
-      const names = JSON.stringify(entries.map(({ key }) => key));
-      return c.body(
-        `{"keys":${names},"count":${entries.length},"entries":[${bodies.join(",")}]${next}}`,
-        200,
-        JSON_TYPE,
-      );
+      const page = await buckets.keys(bucket, query);
+      const render = withValues ? entryJson : entryMetadataJson;
+      const { text: json } = withEntries
+        ? await withBodies(page, (key) => bucket.find(key), render)
+        : { text: keysJson(page) };
+      return c.body(`${json}}`, 200, JSON_TYPE);
     },
   });
 
@@ -173,6 +160,51 @@ async function read(
   return entry;
 }
 
+/** The members of a page of keys, as JSON text that is still open. */
+function keysJson({ keys, hasMore }: KeyPage): string {
+  const next = hasMore ? `,"next_cursor":"${encodeCursor(keys.at(-1)!)}"` : "";
+  return `{"keys":${JSON.stringify(keys)},"count":${keys.length}${next}`;
+}
+
+/** Entries read at a time: the first ones tell how large they are. */
+const FIRST_READ = 32;
+const MOST_READ = 1024;
+/** Characters after which a page ends early, so that large values do not fill the memory. */
+const PAGE_TEXT = 16 * 1024 * 1024;
+
+/**
+ * The members of a page of keys with their entries, as JSON text that is still open. A key that went since it was listed is left
+ * out.
+ */
+async function withBodies(
+  { keys, hasMore }: KeyPage,
+  find: (key: string) => Promise<Entry | undefined>,
+  render: (entry: Entry) => string,
+): Promise<{ text: string; areAllThere: boolean }> {
+  const names: string[] = [];
+  const bodies: string[] = [];
+  let length = 0;
+  let size = 0;
+  let read = 0;
+  for (let step = FIRST_READ; read < keys.length && length < PAGE_TEXT; ) {
+    const some = keys.slice(read, read + step);
+    read += some.length;
+    for (const entry of await Promise.all(some.map(find))) {
+      if (entry === undefined) continue;
+      const body = render(entry);
+      length += body.length;
+      size += entry.size;
+      names.push(entry.key);
+      bodies.push(body);
+    }
+    step = Math.max(1, Math.min(MOST_READ, Math.floor((PAGE_TEXT * read) / Math.max(size, 1))));
+  }
+  const isCut = read < keys.length;
+  const next = isCut || hasMore ? `,"next_cursor":"${encodeCursor(keys[read - 1]!)}"` : "";
+  const text = `{"keys":${JSON.stringify(names)},"count":${names.length},"entries":[${bodies.join(",")}]${next}`;
+  return { text, areAllThere: names.length === read };
+}
+
 /** A page of the keys as they were, as JSON text. */
 async function listAt(
   bucket: Bucket,
@@ -182,14 +214,14 @@ async function listAt(
   withEntries: boolean,
 ): Promise<string> {
   const { revisions, isComplete } = await keysAt(bucket, moment, query.pattern);
-  const { keys, hasMore } = pageOf(revisions.keys(), query);
-  const end = `${hasMore ? `,"next_cursor":"${encodeCursor(keys.at(-1)!)}"` : ""},"complete":${isComplete}}`;
-  if (!withEntries) return `{"keys":${JSON.stringify(keys)},"count":${keys.length}${end}`;
-  const entries = await Promise.all(
-    keys.map((key) => bucket.getRevision(key, revisions.get(key)!)),
+  const page = pageOf(revisions.keys(), query);
+  if (!withEntries) return `${keysJson(page)},"complete":${isComplete}}`;
+  const { text: json, areAllThere } = await withBodies(
+    page,
+    (key) => bucket.findRevision(key, revisions.get(key)!),
+    withValues ? entryJson : entryMetadataJson,
   );
-  const bodies = entries.map(withValues ? entryJson : entryMetadataJson);
-  return `{"keys":${JSON.stringify(keys)},"count":${keys.length},"entries":[${bodies.join(",")}]${end}`;
+  return `${json},"complete":${isComplete && areAllThere}}`;
 }
 
 /** A cursor is the last key of a page, so that it stays good while keys come and go. It is opaque to clients. */
