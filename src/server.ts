@@ -70,6 +70,7 @@ async function serve(
     if (up) {
       log.info({ nats: connection.server }, "connected to NATS again");
       // It may be another server now.
+      if (embedded === undefined) connection.syncsAlways = false;
       void learnSync(connection, settings, embedded, log);
     } else log.warn("the connection to NATS is lost: answering 503 until it is back");
   });

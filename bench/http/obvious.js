@@ -4,6 +4,7 @@ import { jetstream } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { Hono } from "hono";
 import { connect } from "nats";
+import { endWithParent } from "../support/module-process.js";
 
 const nats = await connect({ servers: process.env.NATS_URL });
 const kv = await new Kvm(jetstream(nats)).open("APP_bench", { allow_direct: true });
@@ -26,4 +27,5 @@ app.put("/api/v1/kv/buckets/bench/keys/:key", async (c) => {
   return c.json({ revision: await kv.put(c.req.param("key"), body) });
 });
 
-serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, ({ port }) => process.send?.({ port }));
+endWithParent();
+serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, ({ port }) => process.send({ port }));

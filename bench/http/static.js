@@ -1,6 +1,7 @@
 // The ceiling: Hono on the same server, answering from memory with a body of the same size.
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
+import { endWithParent } from "../support/module-process.js";
 
 const body = JSON.stringify({
   key: "key-500",
@@ -15,4 +16,5 @@ app.get("/api/v1/kv/buckets/bench/keys/:key", (c) =>
   c.body(body, 200, { "Content-Type": "application/json" }),
 );
 
-serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, ({ port }) => process.send?.({ port }));
+endWithParent();
+serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, ({ port }) => process.send({ port }));

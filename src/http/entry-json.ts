@@ -33,6 +33,8 @@ function metadataJson(entry: Entry): string {
 /** What is known of an entry beside its value, as response headers. */
 export function metadataHeaders(entry: Entry): Record<string, string> {
   return {
+    // With its date alone a cache would hold an old value to be fresh for as long as it has not changed before.
+    "Cache-Control": "no-cache",
     "Last-Modified": new Date(entry.createdAt).toUTCString(),
     "Jetbucket-Created-At": entry.createdAt,
     "Jetbucket-Size": String(entry.size),

@@ -54,25 +54,27 @@ export const incrementSchema = z.strictObject({
 export const touchSchema = z.strictObject({ ttl });
 
 const encoding = z.enum(["json", "text", "base64"]).optional();
+/** It comes out of a JSON body, so it is JSON. Taken as it is: a schema of JSON would drop members called `__proto__`. */
+const jsonValue = z.unknown().refine((value) => value !== undefined, "is missing");
 const operation = z.discriminatedUnion("op", [
   z.strictObject({
     op: z.literal("put"),
     key: z.string(),
-    value: z.json(),
+    value: jsonValue,
     encoding,
     ttl: ttl.optional(),
   }),
   z.strictObject({
     op: z.literal("create"),
     key: z.string(),
-    value: z.json(),
+    value: jsonValue,
     encoding,
     ttl: ttl.optional(),
   }),
   z.strictObject({
     op: z.literal("update"),
     key: z.string(),
-    value: z.json(),
+    value: jsonValue,
     encoding,
     revision: z.int().min(0),
     ttl: ttl.optional(),
@@ -89,7 +91,7 @@ export const transactionSchema = z.strictObject({
 export const batchSchema = z.strictObject({
   get: z.array(z.string()).optional(),
   set: z
-    .array(z.strictObject({ key: z.string(), value: z.json(), encoding, ttl: ttl.optional() }))
+    .array(z.strictObject({ key: z.string(), value: jsonValue, encoding, ttl: ttl.optional() }))
     .optional(),
   delete: z.array(z.string()).optional(),
 });

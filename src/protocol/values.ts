@@ -30,8 +30,7 @@ export function utf8(bytes: Uint8Array): string | undefined {
  * @throws KvError `invalid_request`
  */
 export function valueFromJson(value: unknown, encoding: Encoding = "json"): Value {
-  if (encoding === "json")
-    return { bytes: new TextEncoder().encode(JSON.stringify(value)), type: "json" };
+  if (encoding === "json") return jsonValue(value);
   if (typeof value !== "string")
     throw new KvError("invalid_request", `a value with encoding "${encoding}" is a string`);
   if (encoding === "text") return { bytes: new TextEncoder().encode(value), type: "text" };
@@ -39,6 +38,15 @@ export function valueFromJson(value: unknown, encoding: Encoding = "json"): Valu
     return { bytes: bytesOfBase64(value), type: "bytes" };
   } catch (cause) {
     throw new KvError("invalid_request", "the value is not base64", { cause });
+  }
+}
+
+/** A value of JSON. @throws KvError `invalid_request` when it is nested more deeply than can be written */
+export function jsonValue(value: unknown): Value {
+  try {
+    return { bytes: new TextEncoder().encode(JSON.stringify(value)), type: "json" };
+  } catch (cause) {
+    throw new KvError("invalid_request", "the value is nested too deeply", { cause });
   }
 }
 

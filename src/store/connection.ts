@@ -130,6 +130,8 @@ async function clientOptions(options: NatsOptions): Promise<ConnectionOptions> {
     servers: options.servers,
     name: options.name ?? "jetbucket",
     maxReconnectAttempts: -1,
+    // A server that comes up with other credentials gets its right ones in the end: giving up would be for ever.
+    ignoreAuthErrorAbort: true,
     reconnectTimeWait: 250,
     reconnectJitter: 250,
     pingInterval: 5_000,

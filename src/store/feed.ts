@@ -145,7 +145,7 @@ export class Feed {
    */
   async keys(): Promise<KeyIndex | undefined> {
     await this.#indexReady;
-    if (!this.#isComplete) return undefined;
+    if (!this.#isComplete()) return undefined;
     const { created, state } = await this.#js.streamInfo(this.bucket.stream);
     if (created !== this.bucket.epoch) {
       this.#end("bucket_gone");
@@ -155,10 +155,10 @@ export class Feed {
     if (consumer === undefined) throw notFollowed();
     await this.#reached(state.last_seq, consumer);
     // Meanwhile it may have been given up, or begun anew.
-    return this.#isComplete ? this.#index : undefined;
+    return this.#isComplete() ? this.#index : undefined;
   }
 
-  get #isComplete(): boolean {
+  #isComplete(): boolean {
     return this.#indexState === "complete";
   }
 

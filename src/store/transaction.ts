@@ -39,8 +39,7 @@ export async function transact(
     condition?.kind === "revision" ? condition.revision : condition && 0,
   );
   if (operations.every(({ op }) => op === "check")) {
-    const latest = await Promise.all(operations.map(({ key }) => bucket.latest(key)));
-    operations.forEach((operation, i) => checkOperation(operation, i, conditions[i], latest[i]));
+    await checkTogether(bucket, operations, conditions);
     return { revisions: new Map() };
   }
   for (let attempt = 1; ; attempt++) {
@@ -59,21 +58,39 @@ export async function transact(
         checkOperation(operation, index, conditions[index], latest[index]),
       );
       // All conditions hold: a tombstone stands where a key has to be absent, or somebody else came and went.
-      if (attempt === ATTEMPTS) {
-        throw new KvError(
-          "store_unavailable",
-          "other writers were faster too many times: try again",
-          {
-            retryAfter: 1,
-            cause: error,
-          },
-        );
-      }
+      if (attempt === ATTEMPTS) throw tooManyRaces(error);
       conditions.forEach((condition, i) => {
         if (condition !== undefined) expected[i] = latest[i]?.revision ?? 0;
       });
     }
   }
+}
+
+/**
+ * Checks conditions without a write that they could travel with. The keys are read one by one, so they are read until they stand
+ * at the same revisions twice: then they all stood so at one moment in between.
+ */
+async function checkTogether(
+  bucket: Bucket,
+  operations: readonly Operation[],
+  conditions: readonly (Condition | undefined)[],
+): Promise<void> {
+  let before: (number | undefined)[] | undefined;
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const latest = await Promise.all(operations.map(({ key }) => bucket.latest(key)));
+    operations.forEach((operation, i) => checkOperation(operation, i, conditions[i], latest[i]));
+    const now = latest.map((entry) => entry?.revision);
+    if (now.length === 1 || before?.every((revision, i) => revision === now[i]) === true) return;
+    before = now;
+  }
+  throw tooManyRaces();
+}
+
+function tooManyRaces(cause?: unknown): KvError {
+  return new KvError("store_unavailable", "other writers were faster too many times: try again", {
+    retryAfter: 1,
+    cause,
+  });
 }
 
 function conditionOf(operation: Operation): Condition | undefined {

@@ -2,12 +2,10 @@
 import { isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { mergePatch } from "../protocol/merge-patch.ts";
-import { utf8, type Value } from "../protocol/values.ts";
+import { jsonValue, utf8, type Value } from "../protocol/values.ts";
 import type { Bucket, Written } from "./bucket.ts";
 import { checkCondition, keyNotFound, type Condition } from "./conditions.ts";
 import { isoAfter, type ValueExtras } from "./stored-message.ts";
-
-const encoder = new TextEncoder();
 
 /** What is stored with an entry, for a write that changes only its value. A running time to live of the key runs on. */
 function kept(bucket: Bucket, entry: Entry, ttl?: number): ValueExtras {
@@ -37,10 +35,6 @@ function jsonOf(key: string, { value, valueType }: Entry): unknown {
   throw new KvError("invalid_request", `the value of key "${key}" is not JSON`);
 }
 
-function jsonValue(value: unknown): Value {
-  return { bytes: encoder.encode(JSON.stringify(value)), type: "json" };
-}
-
 /**
  * Merges a patch into a JSON value (RFC 7396). A key that does not exist is made of the patch alone.
  *
@@ -55,7 +49,12 @@ export async function patch(
   let value: unknown;
   const result = await bucket.replace(key, (latest) => {
     checkCondition(key, options.condition, latest);
-    value = mergePatch(isLive(latest) ? jsonOf(key, latest) : undefined, change);
+    const before = isLive(latest) ? jsonOf(key, latest) : undefined;
+    try {
+      value = mergePatch(before, change);
+    } catch (cause) {
+      throw new KvError("invalid_request", "the patch is nested too deeply", { cause });
+    }
     return {
       value: jsonValue(value),
       extras: isLive(latest) ? kept(bucket, latest, options.ttl) : extrasOf(options.ttl),

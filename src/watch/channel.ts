@@ -139,6 +139,7 @@ export class Channel implements FeedListener {
   }
 
   #queue(watch: Watch, lane: Lane): void {
+    watch.reading = readingOf(watch);
     lane.waiting.push(watch);
     if (!lane.isBusy) void this.#catchUp(lane);
   }
@@ -151,8 +152,8 @@ export class Channel implements FeedListener {
   async #catchUp(lane: Lane): Promise<void> {
     lane.isBusy = true;
     while (lane.waiting.length > 0) {
-      const key = readingOf(lane.waiting[0]!);
-      const group = new Set(lane.waiting.filter((watch) => readingOf(watch) === key));
+      const { reading } = lane.waiting[0]!;
+      const group = new Set(lane.waiting.filter((watch) => watch.reading === reading));
       lane.waiting = lane.waiting.filter((watch) => !group.has(watch));
       try {
         await this.#read(group, lane);

@@ -37,6 +37,8 @@ export class Watch {
   barrier = 0;
   /** Set while it catches up by itself, because it did not keep up with others. */
   progress: Progress | undefined;
+  /** What it needs to have read, while it waits for that: watches with the same share one reading. */
+  reading = "";
   isLive = false;
   isClosed = false;
   /** Entries pushed since it began. */

@@ -289,9 +289,21 @@ const features: Feature[] = [
   },
   {
     name: "transactions of checks alone",
-    needs: "2.12",
     async use({ url }) {
-      return transact(url, { op: "check", key: "none", revision: 0 });
+      const { revision } = (await put(url, "k", 1)).body as { revision: number };
+      const checks = [
+        { op: "check", key: "none", revision: 0 },
+        { op: "check", key: "k", revision },
+      ];
+      expect(await transact(url, ...checks)).toMatchObject({
+        status: 200,
+        body: { revisions: {} },
+      });
+      await put(url, "k", 2);
+      expect((await transact(url, ...checks)).body).toMatchObject({
+        code: "revision_mismatch",
+        details: { index: 1, current_revision: revision + 1 },
+      });
     },
   },
   {

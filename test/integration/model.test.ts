@@ -15,7 +15,7 @@ import { Divergence, runModel, type RunOptions, type Tally } from "../support/mo
 import { startTestNats } from "../support/nats.ts";
 
 const SEED = Number(process.env.MODEL_SEED ?? Math.floor(Math.random() * 1e9));
-const OPERATIONS = Number(process.env.MODEL_OPS ?? 1500);
+const OPERATIONS = Number(process.env.MODEL_OPS ?? 1300);
 const MINUTES = Number(process.env.MODEL_MINUTES ?? 0);
 
 let gateways: [TestGateway, TestGateway];
@@ -97,7 +97,33 @@ test(
 describe.skipIf(MINUTES > 0)("the model finds", () => {
   test.concurrent.each(Object.entries(faults))("%s", async (_, fault) => {
     const apis = gateways.map(({ api }) => api);
-    const faulty = run(apis, { history: 5, seed: SEED, operations: 400, fault: fault() });
+    const faulty = run(apis, { history: 5, seed: SEED, operations: 4000, fault: fault() });
     await expect(faulty).rejects.toBeInstanceOf(Divergence);
   });
+});
+
+test("a transaction of checks alone is of one moment", async () => {
+  const [bucket, other] = gateways.map(({ api }) => `${api}/buckets/checks`) as [string, string];
+  await callJson("POST", `${gateways[0].api}/buckets`, { name: "checks" });
+  const transact = (url: string, ...operations: object[]) =>
+    callJson("POST", `${url}/transactions`, { operations });
+  await transact(bucket, { op: "create", key: "a", value: 1 });
+  const end = new AbortController();
+  // One of the two keys is there at any time, never both, never none.
+  const mover = (async () => {
+    for (let i = 0; !end.signal.aborted; i++) {
+      const [from, to] = i % 2 === 0 ? ["a", "b"] : ["b", "a"];
+      const { status } = await transact(
+        other,
+        { op: "delete", key: from },
+        { op: "create", key: to, value: 1 },
+      );
+      expect(status).toBe(200);
+    }
+  })();
+  const others = Array.from({ length: 500 }, (_, i) => `none${i}`);
+  const checks = ["a", ...others, "b"].map((key) => ({ op: "check", key, revision: 0 }));
+  for (let i = 0; i < 40; i++) expect((await transact(bucket, ...checks)).status).not.toBe(200);
+  end.abort();
+  await mover;
 });

@@ -303,7 +303,7 @@ describe("a watch is refused by a real HTTP answer", () => {
     const path = `/api/v1/kv/buckets/${name}/watch`;
     const answer = await sendRaw(
       gateway.url,
-      `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${headers}\r\n\r\n`,
+      `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${headers}\r\n\r\n`,
     );
     expect(answer).toMatch(/^HTTP\/1\.1 400 .*"code":"invalid_request"/s);
   });
@@ -520,7 +520,7 @@ describe("a socket that reads nothing", () => {
     const socket = connectTcp(Number(port), hostname);
     const head = [
       `GET /api/v1/kv/buckets/${name}/watch HTTP/1.1`,
-      "Host: x",
+      "Host: localhost",
       "Connection: Upgrade",
       "Upgrade: websocket",
       "Sec-WebSocket-Version: 13",

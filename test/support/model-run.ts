@@ -162,6 +162,7 @@ class Run {
       [2, "bucket info", () => this.#info()],
       [0.5, "compact", () => this.#compact()],
       [0.5, "watch", () => this.#watch()],
+      [0.4, "state of the watches", () => this.#sameWatches()],
     ];
     const choices = operations.map(
       ([weight, name, carryOut]) => [weight, { name, carryOut }] as const,
@@ -1036,11 +1037,7 @@ class Run {
       const deadline = Date.now() + (fault === undefined ? PATIENCE : 1_000);
       while (!isDeepStrictEqual(state(), expected) && Date.now() < deadline)
         await new Promise((resolve) => setTimeout(resolve, 5));
-      this.#same(
-        `what a watcher of ${filter} has in the end`,
-        [...expected].sort(),
-        [...state()].sort(),
-      );
+      this.#same(`what a watcher of ${filter} has`, [...expected].sort(), [...state()].sort());
       const revisions = updates().map(({ revision }) => revision);
       const disorder = revisions.findIndex((revision, i) => i > 0 && revision <= revisions[i - 1]!);
       if (disorder !== -1)

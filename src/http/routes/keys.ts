@@ -186,7 +186,7 @@ async function withBodies(
   let length = 0;
   let size = 0;
   let read = 0;
-  for (let step = FIRST_READ; read < keys.length && length < PAGE_TEXT; ) {
+  for (let step = FIRST_READ; read < keys.length && length < PAGE_TEXT;) {
     const some = keys.slice(read, read + step);
     read += some.length;
     for (const entry of await Promise.all(some.map(find))) {

@@ -1,0 +1,17 @@
+import { readFileSync } from "node:fs";
+
+/** Microseconds of a clock tick: USER_HZ is 100 on every Linux that Node runs on. */
+const TICK = 10_000;
+
+/** CPU time that a process has used so far, in microseconds; NaN where there is no /proc. */
+export function cpuTime(pid) {
+  let stat;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  } catch {
+    return NaN;
+  }
+  // The program's name, in parentheses, may itself hold blanks.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * TICK;
+}

@@ -1,0 +1,18 @@
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+/** `12,345` */
+export const count = (number) => whole.format(number);
+/** `12,345/s` */
+export const rate = (number) => `${count(number)}/s`;
+/** `1.23 ms`, `1,234 ms` */
+export const milliseconds = (number) => `${number < 100 ? number.toFixed(2) : count(number)} ms`;
+/** `12 µs`; nothing where it could not be measured. */
+export const microseconds = (number) => (Number.isFinite(number) ? `${number.toFixed(1)} µs` : "");
+
+/** A number with its unit: `3.21 x`, `0.12 ms`. */
+export function quantity(number, unit) {
+  if (!Number.isFinite(number)) return "none";
+  if (unit === "x") return `${number.toFixed(2)} x`;
+  if (unit === "ms") return milliseconds(number);
+  return `${count(number)} ${unit}`;
+}

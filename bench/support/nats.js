@@ -1,0 +1,36 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { findNatsServer } from "../../dist/nats/binary.js";
+import { startNatsServer } from "../../dist/nats/embedded.js";
+
+/**
+ * A nats-server with an empty store, as `npm start` would run it.
+ *
+ * @param {string} syncInterval "always", or a time such as "2m"
+ * @returns `{ url, pid, version, monitoring }`
+ */
+export async function startNats(lifetime, folder, syncInterval) {
+  const { path: binary } = await findNatsServer({ onProgress: console.error });
+  const dataDir = join(folder, "jetbucket");
+  const server = await startNatsServer({
+    binary,
+    dataDir,
+    port: 0,
+    syncInterval,
+    extraConfig: 'http: "127.0.0.1:-1"',
+  });
+  lifetime.own(() => server.stop());
+  const { url, pid, version } = server;
+  return { url, pid, version, monitoring: monitoringOf(join(dataDir, "nats", "ports")) };
+}
+
+/** The server chooses its ports and writes them down. */
+function monitoringOf(folder) {
+  const name = readdirSync(folder).find((each) => each.endsWith(".ports"));
+  return JSON.parse(readFileSync(join(folder, name), "utf8")).monitoring[0];
+}
+
+/** The version of the nats-server that will be used; fetches it if there is none. */
+export async function natsVersion() {
+  return (await findNatsServer({ onProgress: console.error })).version;
+}
