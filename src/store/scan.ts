@@ -130,6 +130,9 @@ class BatchReader {
   readonly #js: JetStream;
   readonly #subject: string;
   readonly #inbox = createInbox();
+  /** Where the batch that is under way is sent: each has its own subject. */
+  #reply = "";
+  #pulls = 0;
   readonly #subscription;
   readonly #offLine: () => void;
   readonly #limits: BatchLimits;
@@ -143,7 +146,7 @@ class BatchReader {
     this.#js = js;
     this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
     this.#limits = limits;
-    this.#subscription = js.connection.nats.subscribe(this.#inbox, {
+    this.#subscription = js.connection.nats.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => {
         if (error === null) this.#onMessage(message);
       },
@@ -156,10 +159,11 @@ class BatchReader {
   prefetch(): void {
     if (this.#requested) return;
     this.#requested = true;
+    this.#reply = `${this.#inbox}.${this.#pulls++}`;
     this.#js.connection.nats.publish(
       this.#subject,
       JSON.stringify({ ...this.#limits, no_wait: true }),
-      { reply: this.#inbox },
+      { reply: this.#reply },
     );
   }
 
@@ -196,9 +200,9 @@ class BatchReader {
     if (this.#batch.length === this.#limits.batch || delivery.pending === 0) this.#complete();
   }
 
-  #onStatus({ headers }: Msg): void {
-    // The batch was complete before: this is only the word that nothing more comes.
-    if (this.#ready !== undefined || !this.#requested) return;
+  #onStatus({ subject, headers }: Msg): void {
+    // Only the word that a batch, this one or an earlier one, has come to its end, when it was complete before.
+    if (subject !== this.#reply || this.#ready !== undefined || !this.#requested) return;
     // Nothing more is there (404), or no room for the next one in this batch (409, which says how much is left).
     if (headers?.code === 404 || headers?.has("Nats-Pending-Messages") === true) this.#complete();
     else this.#fail("the bucket changed while it was read");
