@@ -109,7 +109,9 @@ describe("writes that depend on the value", () => {
     await bucket.put("k", new Uint8Array([255]), { ttl: "1m" });
     const { expiresAt } = await bucket.touch("k", "1h");
     const entry = await bucket.get("k");
-    expect(entry).toMatchObject({ expiresAt, value: new Uint8Array([255]) });
+    expect(entry.value).toEqual(new Uint8Array([255]));
+    // The answer to a write knows the time of its acknowledgement, a read that of the storing.
+    expect(Math.abs(Date.parse(entry.expiresAt!) - Date.parse(expiresAt!))).toBeLessThan(1_000);
     expect(Date.parse(expiresAt!) - Date.now()).toBeGreaterThan(3_500_000);
     await expect(bucket.touch("none", "1h")).rejects.toMatchObject({ code: "key_not_found" });
   });

@@ -39,9 +39,13 @@ test("answers nothing while paused, and everything afterwards", async () => {
   const nats = await startTestNats();
   const connection = await connect({ servers: nats.url });
   nats.pause();
+  // The signal takes a moment: only once nobody is let in any more is the server suspended for sure.
+  const refused = () =>
+    expect(connect({ servers: nats.url, timeout: 200, reconnect: false })).rejects.toThrow();
+  await refused();
   let answered = false;
   const answer = connection.flush().then(() => (answered = true));
-  await expect(connect({ servers: nats.url, timeout: 200, reconnect: false })).rejects.toThrow();
+  await refused();
   expect(answered).toBe(false);
   nats.resume();
   await answer;
