@@ -80,7 +80,7 @@ async function serve(
   const origins = originPolicy(settings.allowedOrigins, settings.insecure);
   const app = createApp({ buckets, log, origins, state: { isOpen: () => isOpen } });
   const watches = new WatchServer({ hub, log, origins });
-  const answer = getRequestListener(app.fetch);
+  const answer = getRequestListener(app);
   const http = createHttpServer((request, response) => void answer(request, response));
   watches.listen(http);
   try {

@@ -1,12 +1,14 @@
+import type { IncomingHttpHeaders } from "node:http";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import { KvError } from "../protocol/errors.ts";
 import type { Buckets } from "../store/buckets.ts";
-import { errorResponse, publicError } from "./errors.ts";
-import { cors } from "./middleware/cors.ts";
+import type { Edge } from "./answer.ts";
+import { admit, preflight } from "./cross-origin.ts";
+import { errorAnswer, errorResponse, publicError } from "./errors.ts";
 import { requestLog } from "./middleware/request-log.ts";
 import type { OriginPolicy } from "./origins.ts";
-import { requestId } from "./request-id.ts";
+import { requestId, requestIdFrom } from "./request-id.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { keyRoutes } from "./routes/keys.ts";
@@ -21,10 +23,14 @@ export interface AppDeps {
   state: SystemState;
 }
 
-/** The HTTP side of the gateway. Watches are upgraded beside it, see watch.ts. */
-export function createApp({ buckets, log, origins, state }: AppDeps): Hono {
+/** The HTTP side of the gateway: answers a request. Watches are upgraded beside it, see watch.ts. */
+export type App = (
+  request: Request,
+  bindings: { incoming: { headers: IncomingHttpHeaders } },
+) => Response | Promise<Response>;
+
+export function createApp({ buckets, log, origins, state }: AppDeps): App {
   const app = new Hono({ strict: true });
-  app.use(cors(origins));
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
   keyRoutes(app, "/api/v1/kv/buckets", buckets);
@@ -37,8 +43,26 @@ export function createApp({ buckets, log, origins, state }: AppDeps): Hono {
   systemRoutes(app, buckets, state);
 
   app.notFound((c) =>
-    errorResponse(c, new KvError("not_found", `there is nothing at ${c.req.path}`), log),
+    errorAnswer(c, new KvError("not_found", `there is nothing at ${c.req.path}`), log),
   );
-  app.onError((error, c) => errorResponse(c, error, log));
-  return app;
+  app.onError((error, c) => errorAnswer(c, error, log));
+
+  // Before the framework rather than as its middleware, which would make every request a chain of promises.
+  return (request, bindings) => {
+    const { headers } = bindings.incoming;
+    const { method } = request;
+    let crossOrigin: Edge["crossOrigin"];
+    try {
+      crossOrigin = admit(origins, method, headers);
+    } catch (error) {
+      return errorResponse(error, log, requestIdFrom(request.headers.get("X-Request-Id")));
+    }
+    if (crossOrigin === undefined) return app.fetch(request, bindings);
+    if (method === "OPTIONS" && isPreflight(headers)) return preflight(crossOrigin);
+    return app.fetch(request, { ...bindings, crossOrigin } satisfies Edge);
+  };
+}
+
+function isPreflight(headers: IncomingHttpHeaders): boolean {
+  return headers["access-control-request-method"] !== undefined;
 }

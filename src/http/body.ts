@@ -3,6 +3,7 @@ import type { Context } from "hono";
 import { KvError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { utf8 } from "../protocol/values.ts";
+import { header } from "./input.ts";
 
 /** How much of a body that is too large is read and thrown away, so that the connection can live on. */
 const DISCARD = 64 * 1024 * 1024;
@@ -13,12 +14,8 @@ const DISCARD = 64 * 1024 * 1024;
  * @param limit bytes
  * @throws KvError `value_too_large`
  */
-export async function readBody(c: Context, limit: number): Promise<Uint8Array> {
-  const incoming = (c.env as { incoming?: IncomingMessage } | undefined)?.incoming;
-  if (incoming !== undefined) return readIncoming(incoming, limit);
-  const body = new Uint8Array(await c.req.arrayBuffer());
-  if (body.length > limit) throw tooLarge(limit);
-  return body;
+export function readBody(c: Context, limit: number): Promise<Uint8Array> {
+  return readIncoming((c.env as { incoming: IncomingMessage }).incoming, limit);
 }
 
 /**
@@ -40,7 +37,7 @@ export async function readOptionalJson(c: Context): Promise<unknown> {
 }
 
 function parseJson(c: Context, body: Uint8Array): unknown {
-  const type = c.req.header("Content-Type");
+  const type = header(c, "content-type");
   if (type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new KvError(
       "unsupported_media_type",

@@ -1,6 +1,7 @@
 import type { Context } from "hono";
 import type { Logger } from "pino";
 import { KvError } from "../protocol/errors.ts";
+import { crossOriginHeaders } from "./answer.ts";
 import { requestId } from "./request-id.ts";
 
 /** How a route turns what was thrown into an error that it may show inside an answer. */
@@ -29,12 +30,26 @@ export function errorHeaders(error: KvError): Record<string, string> {
   };
 }
 
-/** The only place where error bodies are made. */
-export function errorResponse(c: Context, thrown: unknown, log: Logger): Response {
-  const id = requestId(c);
+/** The answer to a request that failed. */
+export function errorAnswer(c: Context, thrown: unknown, log: Logger): Response {
+  return errorResponse(thrown, log, requestId(c), crossOriginHeaders(c));
+}
+
+/**
+ * The only place where error bodies are made.
+ *
+ * @param id of the request
+ * @param more headers that the answer must have as well
+ */
+export function errorResponse(
+  thrown: unknown,
+  log: Logger,
+  id: string,
+  more?: Readonly<Record<string, string>>,
+): Response {
   const error = publicError(thrown, log, id);
-  const headers: Record<string, string> = { ...errorHeaders(error), "X-Request-Id": id };
+  const headers: Record<string, string> = { ...more, ...errorHeaders(error), "X-Request-Id": id };
   const allow = error.details?.allow;
   if (error.code === "method_not_allowed" && Array.isArray(allow)) headers.Allow = allow.join(", ");
-  return c.body(JSON.stringify(error.toBody(id)), error.status as 400, headers);
+  return new Response(JSON.stringify(error.toBody(id)), { status: error.status, headers });
 }

@@ -1,4 +1,5 @@
 /** What requests say in their path, query and headers, read once. */
+import type { IncomingMessage } from "node:http";
 import type { Context } from "hono";
 import { parseTtl } from "../protocol/durations.ts";
 import { KvError } from "../protocol/errors.ts";
@@ -27,6 +28,30 @@ export function rawPart(
   if (start === -1 || start >= end) return undefined;
   const slash = toEnd ? -1 : url.indexOf("/", start + 1);
   return url.slice(start + 1, slash === -1 || slash > end ? end : slash);
+}
+
+/**
+ * A header of the request. Taken from where the server has parsed it already: the platform's own form of headers checks and
+ * normalises name and value each time.
+ */
+export function header(c: Context, name: LowerCase): string | undefined {
+  const { incoming } = c.env as { incoming: IncomingMessage };
+  const value = incoming.headers[name];
+  return typeof value === "object" ? value.join(", ") : value;
+}
+
+type LowerCase =
+  | "accept"
+  | "content-type"
+  | "if-match"
+  | "if-none-match"
+  | "last-event-id"
+  | "min-revision"
+  | "x-request-id";
+
+/** Whether the address has a query at all. */
+export function hasQuery(c: Context): boolean {
+  return c.req.url.includes("?");
 }
 
 /** Which error a part of an address that cannot be decoded is. */
@@ -121,8 +146,8 @@ function revisionOf(tag: string): number | undefined {
  * @throws KvError `invalid_request`
  */
 export function writeCondition(c: Context): Condition | undefined {
-  const ifNoneMatch = c.req.header("If-None-Match");
-  const ifMatch = c.req.header("If-Match");
+  const ifNoneMatch = header(c, "if-none-match");
+  const ifMatch = header(c, "if-match");
   if (ifNoneMatch !== undefined && ifMatch !== undefined) {
     throw new KvError("invalid_request", "If-Match and If-None-Match exclude each other: send one");
   }
@@ -149,27 +174,27 @@ export function writeCondition(c: Context): Condition | undefined {
 
 /** Whether the reader's `If-None-Match` names a revision, so that nothing needs to be sent. */
 export function isNotModified(c: Context, revision: number): boolean {
-  const header = c.req.header("If-None-Match");
-  if (header === undefined) return false;
-  return header.split(",").some((tag) => tag.trim() === "*" || revisionOf(tag) === revision);
+  const tags = header(c, "if-none-match");
+  if (tags === undefined) return false;
+  return tags.split(",").some((tag) => tag.trim() === "*" || revisionOf(tag) === revision);
 }
 
 /** Whether the reader wants the bytes rather than the JSON form. */
 export function wantsRaw(c: Context): boolean {
   if (flag(c, "raw")) return true;
-  const accept = c.req.header("Accept");
+  const accept = header(c, "accept");
   return accept !== undefined && accept !== "" && !/application\/(?:json|\*)|\*\/\*/i.test(accept);
 }
 
 /** How fresh a read has to be: `?consistency=strong`, or the header `Min-Revision`. @throws KvError `invalid_request` */
 export function consistency(c: Context): GetOptions {
   const wanted = oneOf(c, "consistency", ["strong", "eventual"]);
-  const header = c.req.header("Min-Revision");
-  const minRevision = header === undefined ? undefined : revisionOf(header);
-  if (header !== undefined && minRevision === undefined) {
+  const wantedRevision = header(c, "min-revision");
+  const minRevision = wantedRevision === undefined ? undefined : revisionOf(wantedRevision);
+  if (wantedRevision !== undefined && minRevision === undefined) {
     throw new KvError(
       "invalid_request",
-      `Min-Revision takes a revision, not ${JSON.stringify(header)}`,
+      `Min-Revision takes a revision, not ${JSON.stringify(wantedRevision)}`,
     );
   }
   return {
@@ -204,7 +229,7 @@ const label = /^[A-Za-z0-9_-]{1,32}$/;
 export function putOptions(c: Context): PutOptions {
   const condition = writeCondition(c);
   const options: PutOptions = condition === undefined ? {} : { condition };
-  if (!c.req.url.includes("?")) return options;
+  if (!hasQuery(c)) return options;
   const ttl = ttlOf(c);
   if (ttl !== undefined) options.ttl = ttl;
   if (flag(c, "keep_created")) options.keepCreated = true;

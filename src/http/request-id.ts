@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Context } from "hono";
+import { header } from "./input.ts";
 
 const run = randomBytes(4).toString("hex");
 let count = 0;
@@ -11,12 +12,16 @@ export function newRequestId(): string {
   return `${run}-${(count++).toString(36)}`;
 }
 
-/** The id of a request: what the caller gave as `X-Request-Id` if it is harmless, else one of ours. */
+/** What the caller gave as `X-Request-Id` if it is harmless, else an id of ours. */
+export function requestIdFrom(given: string | null | undefined): string {
+  return typeof given === "string" && acceptable.test(given) ? given : newRequestId();
+}
+
+/** The id of a request. It stays the same for as long as the request lasts. */
 export function requestId(c: Context): string {
   const known: unknown = c.get("requestId");
   if (typeof known === "string") return known;
-  const given = c.req.header("X-Request-Id");
-  const id = given !== undefined && acceptable.test(given) ? given : newRequestId();
+  const id = requestIdFrom(header(c, "x-request-id"));
   c.set("requestId", id);
   return id;
 }

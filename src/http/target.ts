@@ -5,9 +5,6 @@ import type { Bucket } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
 import { decodePart, rawPart, text } from "./input.ts";
 
-/** The rest of a path: slashes and line breaks, which a dot would not match, can be part of a key. */
-export const KEY = ":key{[\\s\\S]*}";
-
 /** Finds what a request is about: the bucket in its path, and the key behind it or in `?key=`. */
 export interface Target {
   bucketName(c: Context): string;

@@ -1,4 +1,5 @@
 import type { Context } from "hono";
+import { answerJsonText } from "./answer.ts";
 import type { Bucket, Written } from "../store/bucket.ts";
 
 /**
@@ -9,8 +10,8 @@ import type { Bucket, Written } from "../store/bucket.ts";
 export function writtenResponse(c: Context, bucket: Bucket, written: Written, more = ""): Response {
   const { revision, createdAt, expiresAt } = written;
   const expires = expiresAt === undefined ? "" : `,"expires_at":"${expiresAt}"`;
-  return c.body(`{"revision":${revision},"created_at":"${createdAt}"${expires}${more}}`, 200, {
-    "Content-Type": "application/json",
+  const json = `{"revision":${revision},"created_at":"${createdAt}"${expires}${more}}`;
+  return answerJsonText(c, json, 200, {
     ETag: `"${revision}"`,
     Durability: bucket.durability,
   });

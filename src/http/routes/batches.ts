@@ -8,6 +8,7 @@ import { valueFromJson } from "../../protocol/values.ts";
 import type { Bucket } from "../../store/bucket.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { transact, type Operation } from "../../store/transaction.ts";
+import { answerJsonText } from "../answer.ts";
 import { readJson } from "../body.ts";
 import type { PublicError } from "../errors.ts";
 import { entryJson } from "../entry-json.ts";
@@ -72,10 +73,8 @@ export function batchRoutes(
             (json) => `"delete":${json}`,
           ),
       ]);
-      return c.body(`{${parts.filter((part) => part !== undefined).join(",")}}`, 200, {
-        "Content-Type": "application/json",
-        Durability: bucket.durability,
-      });
+      const json = `{${parts.filter((part) => part !== undefined).join(",")}}`;
+      return answerJsonText(c, json, 200, { Durability: bucket.durability });
     },
   });
 
@@ -102,10 +101,8 @@ export function batchRoutes(
         revisions,
         ([key, revision]) => `${JSON.stringify(key)}:${revision}`,
       );
-      return c.body(`{"revisions":{${members.join(",")}}}`, 200, {
-        "Content-Type": "application/json",
-        Durability: bucket.durability,
-      });
+      const json = `{"revisions":{${members.join(",")}}}`;
+      return answerJsonText(c, json, 200, { Durability: bucket.durability });
     },
   });
 }

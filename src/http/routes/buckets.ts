@@ -7,6 +7,7 @@ import {
   type BucketList,
 } from "../../protocol/messages.ts";
 import type { Buckets } from "../../store/buckets.ts";
+import { answer, answerJson } from "../answer.ts";
 import { readJson } from "../body.ts";
 import { resource } from "../resource.ts";
 import { targetOf } from "../target.ts";
@@ -18,18 +19,19 @@ export function bucketRoutes(app: Hono, base: string, buckets: Buckets): void {
   resource(app, base, {
     GET: async (c) => {
       const list = await buckets.list();
-      return c.json({ buckets: list, count: list.length } satisfies BucketList);
+      return answerJson(c, { buckets: list, count: list.length } satisfies BucketList);
     },
     POST: async (c) => {
       const info = await buckets.create(parseWith(createBucketSchema, await readJson(c)));
-      return c.json(info, 201, { Location: `${base}/${info.name}` });
+      return answerJson(c, info, 201, { Location: `${base}/${info.name}` });
     },
   });
 
   resource(app, `${base}/:bucket`, {
-    GET: async (c) => c.json(await buckets.info(target.bucketName(c))),
+    GET: async (c) => answerJson(c, await buckets.info(target.bucketName(c))),
     PATCH: async (c) =>
-      c.json(
+      answerJson(
+        c,
         await buckets.update(
           target.bucketName(c),
           parseWith(updateBucketSchema, await readJson(c)),
@@ -37,7 +39,7 @@ export function bucketRoutes(app: Hono, base: string, buckets: Buckets): void {
       ),
     DELETE: async (c) => {
       await buckets.delete(target.bucketName(c));
-      return c.body(null, 204);
+      return answer(c, null, 204, {});
     },
   });
 

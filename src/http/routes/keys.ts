@@ -9,11 +9,14 @@ import type { Bucket, GetOptions } from "../../store/bucket.ts";
 import { pageOf, type KeyPage, type KeyQuery } from "../../store/listing.ts";
 import { entryAt, keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
+import { answer, answerJsonText } from "../answer.ts";
 import { readBody, readJson } from "../body.ts";
 import { entryJson, entryMetadataJson, headerText, metadataHeaders } from "../entry-json.ts";
 import {
   consistency,
   flag,
+  hasQuery,
+  header,
   integer,
   isNotModified,
   momentOf,
@@ -23,11 +26,9 @@ import {
   wantsRaw,
   writeCondition,
 } from "../input.ts";
-import { resource } from "../resource.ts";
-import { KEY, targetOf } from "../target.ts";
+import { inPath, keyResource, resource } from "../resource.ts";
+import { targetOf } from "../target.ts";
 import { writtenResponse } from "../written.ts";
-
-const JSON_TYPE = { "Content-Type": "application/json" };
 
 /**
  * Keys of a bucket. A key stands in the path, or in `?key=` of the same routes without it, for keys that URL parsers
@@ -41,15 +42,13 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
   const entry = {
     GET: async (c: Context): Promise<Response> => {
       const key = target.key(c);
-      const revision = integer(c, "revision", 1, Number.MAX_SAFE_INTEGER);
-      const options = consistency(c);
-      const bucket = await target.bucket(c);
-      const found = await read(bucket, key, revision, momentOf(c, "as_of"), options);
+      const options = readOptions(c);
+      const found = await read(await target.bucket(c), key, options);
       const etag = `"${found.revision}"`;
-      if (isNotModified(c, found.revision)) return c.body(null, 304, { ETag: etag });
+      if (isNotModified(c, found.revision)) return answer(c, null, 304, { ETag: etag });
       if (wantsRaw(c)) {
         // Whoever may write could store a page with a script: it must not run with this origin's rights.
-        return c.body(found.value as Uint8Array<ArrayBuffer>, 200, {
+        return answer(c, found.value, 200, {
           "Content-Type": headerText(mediaTypeOf(found.valueType, found.contentType, found.value)),
           "Content-Security-Policy": "sandbox",
           "X-Content-Type-Options": "nosniff",
@@ -58,14 +57,14 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
         });
       }
       const metadata = c.req.method === "HEAD" ? metadataHeaders(found) : undefined;
-      return c.body(entryJson(found), 200, { ...JSON_TYPE, ...metadata, ETag: etag });
+      return answerJsonText(c, entryJson(found), 200, { ...metadata, ETag: etag });
     },
 
     PUT: async (c: Context): Promise<Response> => {
       const key = target.key(c);
       const options = putOptions(c);
       const bytes = await readBody(c, buckets.maxValueSize);
-      const value = valueFromBody(bytes, c.req.header("Content-Type"));
+      const value = valueFromBody(bytes, header(c, "content-type"));
       const bucket = await target.bucket(c);
       const written = await bucket.put(key, value, options);
       let more = "";
@@ -96,10 +95,10 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       const purge = flag(c, "purge");
       const bucket = await target.bucket(c);
       await bucket.delete(key, { purge, ...(condition === undefined ? {} : { condition }) });
-      return c.body(null, 204, { Durability: bucket.durability });
+      return answer(c, null, 204, { Durability: bucket.durability });
     },
   };
-  resource(app, `${base}/:bucket/keys/${KEY}`, entry);
+  inPath(app, `${base}/:bucket/keys`, entry);
   resource(app, `${base}/:bucket/entry`, entry);
 
   resource(app, `${base}/:bucket/keys`, {
@@ -120,13 +119,13 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       const bucket = await target.bucket(c);
       const moment = momentOf(c, "as_of");
       if (moment !== undefined)
-        return c.body(await listAt(bucket, moment, query, withValues, withEntries), 200, JSON_TYPE);
+        return answerJsonText(c, await listAt(bucket, moment, query, withValues, withEntries));
       const page = await buckets.keys(bucket, query);
       const render = withValues ? entryJson : entryMetadataJson;
       const { text: json } = withEntries
         ? await withBodies(page, (key) => bucket.find(key), render)
         : { text: keysJson(page) };
-      return c.body(`${json}}`, 200, JSON_TYPE);
+      return answerJsonText(c, `${json}}`);
     },
   });
 
@@ -134,27 +133,38 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
     GET: async (c: Context): Promise<Response> => {
       const key = target.key(c);
       const entries = await (await target.bucket(c)).history(key);
-      return c.body(
+      return answerJsonText(
+        c,
         `{"entries":[${entries.map(entryJson).join(",")}],"count":${entries.length}}`,
-        200,
-        JSON_TYPE,
       );
     },
   };
-  resource(app, `${base}/:bucket/history/${KEY}`, history);
-  resource(app, `${base}/:bucket/history`, history);
+  keyResource(app, `${base}/:bucket/history`, history);
+}
+
+interface ReadOptions extends GetOptions {
+  revision?: number | undefined;
+  moment?: Moment | undefined;
+}
+
+/** All that a GET of a key can ask for. */
+function readOptions(c: Context): ReadOptions {
+  if (!hasQuery(c)) return consistency(c);
+  return {
+    ...consistency(c),
+    revision: integer(c, "revision", 1, Number.MAX_SAFE_INTEGER),
+    moment: momentOf(c, "as_of"),
+  };
 }
 
 /** One entry, now or as it was. */
-async function read(
-  bucket: Bucket,
-  key: string,
-  revision: number | undefined,
-  moment: Moment | undefined,
-  options: GetOptions,
-): Promise<Entry> {
+function read(bucket: Bucket, key: string, options: ReadOptions): Promise<Entry> {
+  const { revision, moment } = options;
   if (revision !== undefined) return bucket.getRevision(key, revision);
-  if (moment === undefined) return bucket.get(key, options);
+  return moment === undefined ? bucket.get(key, options) : readAt(bucket, key, moment);
+}
+
+async function readAt(bucket: Bucket, key: string, moment: Moment): Promise<Entry> {
   const entry = await entryAt(bucket, key, moment);
   if (entry === undefined) throw new KvError("key_not_found", `key "${key}" did not exist then`);
   return entry;

@@ -4,11 +4,12 @@ import { KvError } from "../../protocol/errors.ts";
 import { compactSchema, parseWith } from "../../protocol/messages.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { compact, difference } from "../../store/past.ts";
+import { answerJson, answerJsonText } from "../answer.ts";
 import { readOptionalJson } from "../body.ts";
 import { entryJson } from "../entry-json.ts";
 import { momentOf } from "../input.ts";
-import { resource } from "../resource.ts";
-import { KEY, targetOf } from "../target.ts";
+import { keyResource, resource } from "../resource.ts";
+import { targetOf } from "../target.ts";
 
 const HALF_AN_HOUR = 30 * 60;
 
@@ -33,18 +34,17 @@ export function pastRoutes(app: Hono, base: string, buckets: Buckets): void {
       );
       const change = patch === undefined ? "" : `,"merge_patch":${JSON.stringify(patch)}`;
       const body = `{"key":${JSON.stringify(key)},"from":${before},"to":${after},"changed":${isChanged}${change}}`;
-      return c.body(body, 200, { "Content-Type": "application/json" });
+      return answerJsonText(c, body);
     },
   };
-  resource(app, `${base}/:bucket/diff/${KEY}`, diff);
-  resource(app, `${base}/:bucket/diff`, diff);
+  keyResource(app, `${base}/:bucket/diff`, diff);
 
   resource(app, `${base}/:bucket/compact`, {
     POST: async (c) => {
       const { older_than: age } = parseWith(compactSchema, await readOptionalJson(c));
       const seconds = age === undefined ? HALF_AN_HOUR : age === 0 ? 0 : parseTtl(age);
       const bucket = await target.bucket(c);
-      return c.json({ removed: await compact(bucket, seconds * 1000) });
+      return answerJson(c, { removed: await compact(bucket, seconds * 1000) });
     },
   });
 }

@@ -3,6 +3,7 @@ import type { Hono } from "hono";
 import { KvError } from "../../protocol/errors.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { versionNeeded, type Feature } from "../../store/capabilities.ts";
+import { answer, answerJson } from "../answer.ts";
 import { resource } from "../resource.ts";
 
 /** The browser SDK as the build makes it; the same relative path holds for sources and for the built package. */
@@ -24,14 +25,14 @@ export interface SystemState {
 
 /** Health, readiness, capabilities, the browser SDK, and a front door that says where everything is. */
 export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): void {
-  resource(app, "/health", { GET: (c) => c.json({ status: "ok" }) });
+  resource(app, "/health", { GET: (c) => answerJson(c, { status: "ok" }) });
 
   resource(app, "/ready", {
     GET: async (c) => {
       if (!state.isOpen())
         throw new KvError("shutting_down", "this gateway is shutting down", { retryAfter: 1 });
       await buckets.check();
-      return c.json({ status: "ready" });
+      return answerJson(c, { status: "ready" });
     },
   });
 
@@ -42,7 +43,7 @@ export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): v
         name,
         { supported: capabilities[feature], needs: versionNeeded(feature) },
       ]);
-      return c.json({
+      return answerJson(c, {
         version: await ownVersion(),
         nats: { version: capabilities.version, ...(cluster === undefined ? {} : { cluster }) },
         features: Object.fromEntries(supported) as object,
@@ -55,7 +56,7 @@ export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): v
       const source = await readFile(browserSdk).catch(() => {
         throw new KvError("not_found", "the browser SDK has not been built: run npm run build");
       });
-      return c.body(new Uint8Array(source), 200, {
+      return answer(c, source, 200, {
         "Content-Type": "text/javascript; charset=utf-8",
         "Cache-Control": "no-cache",
         "Access-Control-Allow-Origin": "*",
@@ -65,7 +66,7 @@ export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): v
 
   resource(app, "/", {
     GET: async (c) => {
-      return c.json({
+      return answerJson(c, {
         name: "jetbucket",
         version: await ownVersion(),
         api: "/api/v1",

@@ -5,16 +5,15 @@ import type { Buckets } from "../../store/buckets.ts";
 import { increment, restore, touch } from "../../store/updates.ts";
 import { readJson, readOptionalJson } from "../body.ts";
 import { writeCondition } from "../input.ts";
-import { resource } from "../resource.ts";
-import { KEY, targetOf } from "../target.ts";
+import { keyResource } from "../resource.ts";
+import { targetOf } from "../target.ts";
 import { writtenResponse } from "../written.ts";
 
 /** Writes that depend on what a key holds: increment, touch, restore. The key stands in the path or in `?key=`. */
 export function updateRoutes(app: Hono, base: string, buckets: Buckets): void {
   const target = targetOf(base, buckets);
   const route = (name: string, handler: (c: Context) => Promise<Response>): void => {
-    resource(app, `${base}/:bucket/${name}/${KEY}`, { POST: handler });
-    resource(app, `${base}/:bucket/${name}`, { POST: handler });
+    keyResource(app, `${base}/:bucket/${name}`, { POST: handler });
   };
   route("increment", async (c) => {
     const key = target.key(c);
