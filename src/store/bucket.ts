@@ -1,10 +1,7 @@
-import type { MsgHdrs } from "nats";
 import { isExpired, isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
-import { encodeKey, everyKey, keyPattern, type KeyPattern } from "../protocol/keys.ts";
-import { limits } from "../protocol/limits.ts";
+import { decodeKey, everyKey, keyPattern, type KeyPattern } from "../protocol/keys.ts";
 import type { Value } from "../protocol/values.ts";
-import { maxValueSizeOf } from "./bucket-settings.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 import {
   checkCondition,
@@ -13,28 +10,36 @@ import {
   mustBeAbsent,
   type Condition,
 } from "./conditions.ts";
+import { messagesAfter } from "./catch-up.ts";
 import { GroupCommit } from "./group-commit.ts";
 import { isWrongRevision, kvErrorOf, needsServer } from "./errors.ts";
 import type { JetStream, PublishAck, StreamInfo } from "./jetstream.ts";
+import { headersOf } from "./message-headers.ts";
 import { Reads } from "./reads.ts";
-import { NoRespondersError } from "./requests.ts";
-import { scan } from "./scan.ts";
+import { NoRespondersError, type Message } from "./requests.ts";
+import { scan, type ScannedMessage } from "./scan.ts";
 import {
+  batchPartOf,
   CARRIER,
-  carrierHeaders,
-  setCheck,
   entryOfDelivery,
+  keyStateOf,
   isoAfter,
-  tombstoneHeaders,
-  valueHeaders,
+  type BatchPart,
+  type KeyState,
   type MessageContext,
   type ValueExtras,
 } from "./stored-message.ts";
+import { WriteMessages } from "./write-messages.ts";
 
 /** A stored revision with the subject suffix of its key. */
 export interface StoredEntry {
   suffix: string;
   entry: Entry;
+  /**
+   * Its part in a transaction. The last message of one may be none that anybody sees, and then no entry is the last:
+   * the transaction ends where another one begins, or none.
+   */
+  batch?: BatchPart;
 }
 
 export interface GetOptions {
@@ -69,14 +74,6 @@ export interface Replacement {
   extras?: ValueExtras;
 }
 
-/** A message of an atomic batch. */
-export interface BatchMessage {
-  subject: string;
-  payload: Uint8Array;
-  headers: MsgHdrs;
-}
-
-const NOTHING = new Uint8Array(0);
 /** Attempts to get a write through that loses races against other writers of the same key. */
 const ATTEMPTS = 100;
 /** Longest pause between two of them, in milliseconds. */
@@ -93,13 +90,15 @@ export class Bucket {
   readonly epoch: string;
   /** How to read its messages. */
   readonly context: MessageContext;
+  /** Makes the messages that write to it. */
+  readonly messages: WriteMessages;
   /** Revisions that it keeps of each key. */
   readonly historyLimit: number;
   readonly #js: JetStream;
   readonly #reads: Reads;
-  readonly #maxValueSize: number | undefined;
-  readonly #allowsTtl: boolean;
   readonly #allowsBatches: boolean;
+  /** Whether values can end without a message that says so: another client made the bucket. */
+  readonly #expiresSilently: boolean;
   readonly #groups: GroupCommit;
   readonly #storage: "file" | "memory";
   readonly #replicas: number;
@@ -123,10 +122,12 @@ export class Bucket {
       this.context,
       capabilitiesOf(js.connection.serverVersion),
     );
-    this.#maxValueSize = maxValueSizeOf(config);
+    this.messages = new WriteMessages(js.connection, name, this.context.prefix, config);
     this.historyLimit = config.max_msgs_per_subject > 0 ? config.max_msgs_per_subject : Infinity;
-    this.#allowsTtl = config.allow_msg_ttl === true;
     this.#allowsBatches = config.allow_atomic === true;
+    this.#expiresSilently =
+      (config.max_age > 0 || config.allow_msg_ttl === true) &&
+      !((config.subject_delete_marker_ttl ?? 0) > 0);
     this.#groups = new GroupCommit(js);
   }
 
@@ -213,8 +214,7 @@ export class Bucket {
    */
   async put(key: string, value: Value, options: PutOptions = {}): Promise<Written> {
     const { condition, returns, keepCreated } = options;
-    this.#checkSize(value);
-    this.#checkTtl(options.ttl);
+    this.messages.check(value, options.ttl);
     if (condition?.kind === "present" || keepCreated === true || returns === "previous") {
       const write = await this.replace(key, (latest) => {
         checkCondition(key, condition, latest);
@@ -233,9 +233,12 @@ export class Bucket {
         ? { ...write, latest: await this.#written(key, value, options, write) }
         : write;
     }
-    const write = await this.#conditional(key, condition, (expected) =>
-      this.#put(key, value, options, expected),
-    );
+    const write =
+      condition === undefined
+        ? await this.#put(key, value, options, undefined)
+        : await this.#conditional(key, condition, (expected) =>
+            this.#put(key, value, options, expected),
+          );
     return returns === "latest"
       ? { ...write, latest: await this.#written(key, value, options, write) }
       : write;
@@ -251,8 +254,6 @@ export class Bucket {
     for (let attempt = 1; ; attempt++) {
       const latest = await this.#reads.leaderLatest(key);
       const { value, extras = {} } = make(latest);
-      this.#checkSize(value);
-      this.#checkTtl(extras.ttl);
       try {
         const written = await this.#put(key, value, extras, latest?.revision ?? 0);
         return { ...written, previous: isLive(latest) ? latest : undefined };
@@ -277,8 +278,8 @@ export class Bucket {
     options: { purge?: boolean; condition?: Condition } = {},
   ): Promise<boolean> {
     const { purge = false, condition } = options;
-    const publish = async (expected: number | undefined): Promise<Written> =>
-      written(await this.#publish(key, NOTHING, tombstoneHeaders(purge, expected)));
+    const publish = (expected: number | undefined): Promise<Written> =>
+      this.#publish(this.messages.tombstone(key, purge, expected));
     if (condition?.kind !== "revision" || condition.revision === 0) {
       // A tombstone for a key that never was would be an event about nothing, and could be written without end.
       const latest = await this.#reads.leaderLatest(key);
@@ -320,18 +321,61 @@ export class Bucket {
         ...options,
       })) {
         const entries: StoredEntry[] = [];
-        for (const { message, delivery } of batch) {
-          const suffix = message.subject.slice(prefix.length);
-          if (suffix === CARRIER) continue;
+        for (const scanned of batch) {
+          const stored = this.#storedEntry(scanned);
+          if (stored === undefined) continue;
+          const { suffix, entry } = stored;
           if (!isExact && !patterns.some((pattern) => pattern.matches(suffix))) continue;
-          const entry = entryOfDelivery(message, delivery, this.context);
-          if (options.keepExpired === true || !isExpired(entry)) entries.push({ suffix, entry });
+          if (options.keepExpired === true || !isExpired(entry)) entries.push(stored);
         }
         yield entries;
       }
     } catch (error) {
       throw kvErrorOf(error, this.name);
     }
+  }
+
+  /**
+   * All that was written after a revision, in order, tombstones and expired values included, when nothing of it has been
+   * removed since: undefined when something has, so that what is stored cannot continue what somebody saw up to there.
+   *
+   * @returns entries in batches, up to the present. They throw KvError `revision_not_found` when it turns out later that
+   * something is missing, or it is removed while this is read
+   * @throws KvError `bucket_not_found`, `store_unavailable`
+   * @example
+   * for await (const entries of (await bucket.since(41)) ?? []) console.log(entries);
+   */
+  async since(revision: number): Promise<AsyncGenerator<StoredEntry[], void, void> | undefined> {
+    if (this.#expiresSilently) return undefined;
+    try {
+      const batches = await messagesAfter(this.#js, this.stream, revision);
+      return batches && this.#storedEntries(batches);
+    } catch (error) {
+      throw kvErrorOf(error, this.name);
+    }
+  }
+
+  async *#storedEntries(
+    batches: AsyncGenerator<ScannedMessage[], void, void>,
+  ): AsyncGenerator<StoredEntry[], void, void> {
+    try {
+      for await (const batch of batches)
+        yield batch.map((each) => this.#storedEntry(each)).filter((each) => each !== undefined);
+    } catch (error) {
+      throw kvErrorOf(error, this.name);
+    }
+  }
+
+  /** A message of this bucket; undefined for those that nobody sees. */
+  #storedEntry({ message, delivery }: ScannedMessage): StoredEntry | undefined {
+    const { prefix } = this.context;
+    if (!message.subject.startsWith(prefix)) return undefined;
+    const suffix = message.subject.slice(prefix.length);
+    if (suffix === CARRIER) return undefined;
+    const headers = headersOf(message);
+    const entry = entryOfDelivery(message, delivery, this.context, headers);
+    const batch = batchPartOf(headers);
+    return batch === undefined ? { suffix, entry } : { suffix, entry, batch };
   }
 
   /**
@@ -348,13 +392,45 @@ export class Bucket {
     return entries;
   }
 
+  /**
+   * What listings need of keys: their last revisions, deleted and expired ones included, in order of revision. Several
+   * times faster than {@link read}.
+   *
+   * @param options `complete` for readers that do not follow the changes, see {@link scan}
+   */
+  async *keyStates(
+    pattern: KeyPattern = everyKey,
+    options: { complete?: boolean } = {},
+  ): AsyncGenerator<KeyState[], void, void> {
+    const { stream, context } = this;
+    const filters = [context.prefix + pattern.subject];
+    try {
+      for await (const batch of scan(this.#js, {
+        stream,
+        filters,
+        deliver: "last",
+        headersOnly: true,
+        ...options,
+      })) {
+        const states = batch.map(({ message, delivery }) => keyStateOf(message, delivery, context));
+        yield states.filter(
+          ({ suffix }) => suffix !== CARRIER && (pattern.exact || pattern.matches(suffix)),
+        );
+      }
+    } catch (error) {
+      throw kvErrorOf(error, this.name);
+    }
+  }
+
   /** The names of all live keys that match, sorted. */
   async keys(pattern: KeyPattern = everyKey): Promise<string[]> {
     const live = new Set<string>();
-    for await (const batch of this.read([pattern], "last", { headersOnly: true, complete: true })) {
-      for (const { entry } of batch) {
-        if (entry.operation === "put") live.add(entry.key);
-        else live.delete(entry.key);
+    for await (const batch of this.keyStates(pattern, { complete: true })) {
+      const now = Date.now();
+      for (const { suffix, isDeleted, expiry } of batch) {
+        const key = decodeKey(suffix);
+        if (isDeleted || (expiry !== 0 && expiry <= now)) live.delete(key);
+        else live.add(key);
       }
     }
     return [...live].sort();
@@ -392,38 +468,12 @@ export class Bucket {
     }
   }
 
-  /** @throws KvError `value_too_large`, `unsupported` */
-  valueMessage(key: string, value: Value, extras: ValueExtras, expected?: number): BatchMessage {
-    this.#checkSize(value);
-    this.#checkTtl(extras.ttl);
-    const headers = valueHeaders(value, extras, this.historyLimit > 1, expected);
-    return { subject: this.context.prefix + encodeKey(key), payload: value.bytes, headers };
-  }
-
-  tombstoneMessage(key: string, purge: boolean, expected?: number): BatchMessage {
-    return {
-      subject: this.context.prefix + encodeKey(key),
-      payload: NOTHING,
-      headers: tombstoneHeaders(purge, expected),
-    };
-  }
-
-  /** A message that is there only to carry a condition on some key. It looks deleted, and goes by itself. */
-  carrierMessage(): BatchMessage {
-    return { subject: this.context.prefix + CARRIER, payload: NOTHING, headers: carrierHeaders() };
-  }
-
-  /** Makes a message depend on the revision of a key that the batch does not write. */
-  addCheck({ headers }: BatchMessage, key: string, revision: number): void {
-    setCheck(headers, this.context.prefix + encodeKey(key), revision);
-  }
-
   /**
    * Stores messages as one atomic batch: all or none.
    *
    * @returns the sequence of the first one; the others follow it
    */
-  async publishBatch(messages: readonly BatchMessage[]): Promise<number> {
+  async publishBatch(messages: readonly Message[]): Promise<number> {
     const { serverVersion } = this.#js.connection;
     if (!capabilitiesOf(serverVersion).atomicBatch)
       throw needsServer("a transaction", "2.12", serverVersion);
@@ -471,27 +521,22 @@ export class Bucket {
     extras: ValueExtras,
     expected: number | undefined,
   ): Promise<Written> {
-    const headers = valueHeaders(value, extras, this.historyLimit > 1, expected);
-    const { prefix, maxAge } = this.context;
-    const result =
-      expected === undefined && this.#groupsWrites
-        ? written(
-            await this.#stored(
-              this.#groups.publish({
-                subject: prefix + encodeKey(key),
-                payload: value.bytes,
-                headers,
-              }),
-            ),
-          )
-        : written(await this.#publish(key, value.bytes, headers));
-    const ends = [
-      ...(extras.ttl === undefined
-        ? []
-        : [extras.expiresAt ?? isoAfter(result.createdAt, extras.ttl * 1000)]),
-      ...(maxAge > 0 ? [isoAfter(result.createdAt, maxAge)] : []),
-    ].sort();
-    return ends[0] === undefined ? result : { ...result, expiresAt: ends[0] };
+    const message = this.messages.value(key, value, extras, expected);
+    const isGrouped = expected === undefined && this.#groupsWrites;
+    const result = isGrouped
+      ? written(await this.#stored(this.#groups.publish(message)))
+      : await this.#publish(message);
+    const expiresAt = this.#endOf(result.createdAt, extras);
+    return expiresAt === undefined ? result : { ...result, expiresAt };
+  }
+
+  /** When a value goes that was stored at a time: by its own time to live, or by the bucket's. */
+  #endOf(createdAt: string, { ttl, expiresAt }: ValueExtras): string | undefined {
+    const { maxAge } = this.context;
+    const own = ttl === undefined ? undefined : (expiresAt ?? isoAfter(createdAt, ttl * 1000));
+    if (maxAge === 0) return own;
+    const ofBucket = isoAfter(createdAt, maxAge);
+    return own === undefined || ofBucket < own ? ofBucket : own;
   }
 
   /** The entry that a write made, as it is stored; made up from what was sent when somebody has overwritten it already. */
@@ -515,12 +560,8 @@ export class Bucket {
     };
   }
 
-  async #publish(
-    key: string,
-    payload: Uint8Array,
-    headers: Parameters<JetStream["publish"]>[2],
-  ): Promise<PublishAck> {
-    return this.#stored(this.#js.publish(this.context.prefix + encodeKey(key), payload, headers));
+  async #publish({ subject, payload, headers }: Message): Promise<Written> {
+    return written(await this.#stored(this.#js.publish(subject, payload, headers)));
   }
 
   async #stored(ack: Promise<PublishAck>): Promise<PublishAck> {
@@ -530,32 +571,6 @@ export class Bucket {
       if (error instanceof NoRespondersError) throw await this.#reads.absence(error);
       throw kvErrorOf(error, this.name);
     }
-  }
-
-  #checkSize(value: Value): void {
-    const { length } = value.bytes;
-    const room = this.#js.connection.maxPayload - limits.valueHeaders;
-    const limit = Math.min(this.#maxValueSize ?? room, room);
-    if (length <= limit) return;
-    const who = limit === room ? "the NATS server" : `bucket "${this.name}"`;
-    throw new KvError(
-      "value_too_large",
-      `the value has ${length} bytes, ${who} takes at most ${limit}`,
-      {
-        details: { max_value_size: limit },
-      },
-    );
-  }
-
-  #checkTtl(ttl: number | undefined): void {
-    if (ttl === undefined || this.#allowsTtl) return;
-    const { serverVersion } = this.#js.connection;
-    if (!capabilitiesOf(serverVersion).messageTtl)
-      throw needsServer("a time to live of single keys", "2.11", serverVersion);
-    throw new KvError(
-      "config_differs",
-      `bucket "${this.name}" was created without support for times to live of single keys (allow_msg_ttl)`,
-    );
   }
 }
 

@@ -1,4 +1,6 @@
 import { assertBucketName, bucketOfStream, streamOfBucket } from "../protocol/bucket-names.ts";
+import { isLive, type LiveEntry } from "../protocol/entry.ts";
+import type { KeyPattern } from "../protocol/keys.ts";
 import { limits } from "../protocol/limits.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { BucketInfo, CreateBucketRequest, UpdateBucketRequest } from "../protocol/messages.ts";
@@ -14,6 +16,8 @@ import { JetStream, type StreamInfo } from "./jetstream.ts";
 
 /** Buckets whose keys are counted at the same time. */
 const PARALLEL = 8;
+/** How often a bucket of the gateway's own is made anew while somebody deletes it. */
+const SYSTEM_ATTEMPTS = 4;
 const DEFAULT_INDEX_MEMORY = 512 * 1024 * 1024;
 
 /**
@@ -36,7 +40,7 @@ export class Buckets {
       callback: (error, message) => {
         if (error !== null) return;
         const [, , , , action, ...stream] = message.subject.split(".");
-        const name = bucketOfStream(stream.join("."));
+        const name = nameOfStream(stream.join("."));
         if (name === undefined) return;
         this.#open.delete(name);
         if (action === "UPDATED" && this.#feeds.isActive(name)) {
@@ -168,9 +172,112 @@ export class Buckets {
    * @throws KvError `bucket_not_found`, `invalid_bucket_name`
    */
   open(name: string): Promise<Bucket> {
+    return this.#opened(name, () => this.#streamInfo(name));
+  }
+
+  /**
+   * Reads in a bucket of the gateway's own. No name that a user gives leads to one.
+   *
+   * @param name as it is stored, beginning with `SYS_`
+   * @returns undefined when there is no such bucket
+   */
+  async readSystem<T>(name: string, read: (bucket: Bucket) => Promise<T>): Promise<T | undefined> {
+    try {
+      return await read(await this.#openSystem(name));
+    } catch (error) {
+      this.#forgetMissing(name, error);
+      return undefined;
+    }
+  }
+
+  /**
+   * Writes in a bucket of the gateway's own, which is created when it is not there, also when somebody deleted it.
+   *
+   * @param name as for {@link readSystem}
+   * @param write is called again when the bucket turned out to be gone
+   */
+  async writeSystem<T>(name: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await write(await this.#openSystem(name));
+      } catch (error) {
+        this.#forgetMissing(name, error);
+        if (attempt === SYSTEM_ATTEMPTS) throw error;
+      }
+      await this.#createSystem(name);
+    }
+  }
+
+  /**
+   * All live entries that match in a bucket of the gateway's own, sorted by key; none when there is no such bucket.
+   *
+   * @param options `headersOnly` leaves the values on the server
+   */
+  async systemEntries(
+    name: string,
+    pattern: KeyPattern,
+    options: { headersOnly?: boolean } = {},
+  ): Promise<LiveEntry[]> {
+    const live = new Map<string, LiveEntry>();
+    await this.readSystem(name, async (bucket) => {
+      for await (const batch of bucket.read([pattern], "last", { ...options, complete: true })) {
+        for (const { entry } of batch) {
+          if (isLive(entry)) live.set(entry.key, entry);
+          else live.delete(entry.key);
+        }
+      }
+    });
+    return [...live.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  /** Names of the gateway's own buckets that begin with something, sorted. */
+  async systemNames(prefix: string): Promise<string[]> {
+    const names: string[] = [];
+    for (let offset = 0; ;) {
+      const page = await this.#js.call<{ total: number; streams: string[] | null }>(
+        "STREAM.NAMES",
+        { offset },
+      );
+      const streams = page.streams ?? [];
+      names.push(...streams.map((stream) => stream.slice("KV_".length)));
+      offset += streams.length;
+      if (streams.length === 0 || offset >= page.total) break;
+    }
+    return names.filter((name) => name.startsWith(prefix)).sort();
+  }
+
+  #openSystem(name: string): Promise<Bucket> {
+    return this.#opened(name, async () => {
+      try {
+        return await this.#js.streamInfo(`KV_${name}`);
+      } catch (error) {
+        throw kvErrorOf(error, name);
+      }
+    });
+  }
+
+  async #createSystem(name: string): Promise<void> {
+    const stream = { name: `KV_${name}`, subjects: [`$KV.${name}.>`] };
+    const config = { ...streamConfigOf({ name }, this.capabilities), ...stream };
+    try {
+      await this.#js.call(`STREAM.CREATE.${config.name}`, config);
+    } catch (error) {
+      const known = kvErrorOf(error, name);
+      // Another gateway was faster.
+      if (!(known instanceof KvError && known.code === "bucket_exists")) throw known;
+    }
+  }
+
+  /** Forgets a bucket that an error says is gone. @throws every other error */
+  #forgetMissing(name: string, error: unknown): void {
+    ignoreMissing(error);
+    this.#open.delete(name);
+  }
+
+  #opened(name: string, describe: () => Promise<StreamInfo>): Promise<Bucket> {
     const known = this.#open.get(name);
     if (known !== undefined) return known;
-    const opening = this.#streamInfo(name).then((info) => new Bucket(this.#js, name, info));
+    const opening = describe().then((info) => new Bucket(this.#js, name, info));
     this.#open.set(name, opening);
     opening.catch(() => {
       if (this.#open.get(name) === opening) this.#open.delete(name);
@@ -241,6 +348,11 @@ export class Buckets {
     const keys = isEmpty ? 0 : await countKeys(this.#feeds, new Bucket(this.#js, name, info));
     return bucketInfoOf(name, info, keys);
   }
+}
+
+/** The name under which a stream's bucket is open: a user's, or one of the gateway's own. */
+function nameOfStream(stream: string): string | undefined {
+  return stream.startsWith("KV_SYS_") ? stream.slice("KV_".length) : bucketOfStream(stream);
 }
 
 function ignoreMissing(error: unknown): undefined {

@@ -1,36 +1,38 @@
 /**
- * A feed brings every change of one bucket, in order, once. It is the one consumer that a gateway has on a bucket,
+ * A feed brings every change of one bucket, in order, once, and the changes of a transaction together. It is the one consumer that a gateway has on a bucket,
  * however many watch it.
  *
  *     starting ──> current ──> stale ──> current        (connection lost, consumer lost, a gap)
  *                     └──────────┴─────> ended          (bucket deleted or created again, or closed)
  *
- * After a loss it goes on behind the last change it has seen. What was removed from the stream meanwhile (an expired
- * key's marker, for instance) cannot be read any more, so it compares the keys it knew with those that are there and
- * reports the ones that went as deletes.
+ * After a loss it goes on behind the last change it has seen. When something was removed from the stream meanwhile (an
+ * expired key's marker, for instance) it cannot be read any more, so the feed compares the keys it knew with those that are
+ * there and reports the ones that went as deletes.
  */
 import { createInbox, nuid, type Msg, type Subscription } from "nats";
-import type { Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
-import { encodeKey, everyKey } from "../protocol/keys.ts";
+import { decodeKey, encodeKey } from "../protocol/keys.ts";
 import type { Bucket } from "./bucket.ts";
-import { codes, JetStreamError, type JetStream, type StreamInfo } from "./jetstream.ts";
+import {
+  codes,
+  JetStreamError,
+  type ConsumerInfo,
+  type JetStream,
+  type StreamInfo,
+} from "./jetstream.ts";
 import type { IndexBudget } from "./index-budget.ts";
 import { KeyIndex } from "./key-index.ts";
-import { CARRIER, deliveryOf, entryOfDelivery, headersOf } from "./stored-message.ts";
+import { EventBuilder, type Change, type FeedEvent } from "./feed-event.ts";
+import { headersOf } from "./message-headers.ts";
+import { batchPartOf, CARRIER, deliveryOf, entryOfDelivery } from "./stored-message.ts";
 
-/** A change of a key, with the subject suffix under which it is stored. */
-export interface Change extends Entry {
-  suffix: string;
-  /** A delete that was found out only after the fact: its revision says when it was noticed, not when it happened. */
-  isLate?: true;
-}
+export type { Change, FeedEvent } from "./feed-event.ts";
 
 /** Why a feed ended: the bucket is gone, or its changes cannot be followed without a gap. */
 export type FeedEnd = "bucket_gone" | "discontinued";
 
 export interface FeedListener {
-  onChange(change: Change): void;
+  onEvent(event: FeedEvent): void;
   /** Changes may be late from now on. */
   onStale(reason: string): void;
   /** All changes up to the present have been delivered again. */
@@ -47,6 +49,10 @@ const SILENCE = HEARTBEAT * 2_000 + 1_000;
 const INACTIVE = 10 * SECOND;
 /** How long to wait for a change before asking the server whether it will come, in milliseconds. */
 const PATIENCE = 20;
+/** Silence after which it is asked whether the rest of a transaction will come at all, in milliseconds. */
+const BATCH_PATIENCE = 250;
+/** How long to wait for a feed that has lost its consumer to be current again, in milliseconds. */
+const RECOVERY = 4_000;
 /** Changes between two looks at the memory that the index takes. */
 const BUDGET_INTERVAL = 256;
 const RETRY_MIN = 100;
@@ -55,8 +61,12 @@ const RETRY_MAX = 2_000;
 interface FeedConsumer {
   name: string;
   subscription: Subscription;
+  /** Tells when somebody deletes the consumer, which itself just falls silent then. */
+  obituary: Subscription;
   /** Consumer sequence of the next message. */
   expected: number;
+  /** Messages that it had to deliver when it was created. */
+  pending: number;
 }
 
 export class Feed {
@@ -70,11 +80,18 @@ export class Feed {
   #indexState: "filling" | "complete" | "given up" = "filling";
   #indexReady: Promise<void> | undefined;
   #taken = 0;
+  /** Sequence up to which whole events have been delivered. */
   #position = 0;
+  readonly #events = new EventBuilder((event) => this.#emit(event));
+  #batchTimer: NodeJS.Timeout | undefined;
+  #lag = { events: 0, ms: 0 };
   #consumer: FeedConsumer | undefined;
   readonly #waiting = new Set<{ sequence: number; resolve: () => void }>();
+  readonly #recovered = new Set<() => void>();
   #lastHeard = Date.now();
   #recovering = false;
+  /** Ends the pause between two attempts to recover. */
+  #retry: (() => void) | undefined;
   #ended = false;
 
   private constructor(js: JetStream, bucket: Bucket, budget: IndexBudget) {
@@ -83,7 +100,8 @@ export class Feed {
     this.#budget = budget;
     budget.add(this.#index);
     this.#offConnection = js.connection.onChange((up) => {
-      if (!up) this.#lose("the connection to NATS was lost");
+      if (up) this.#retry?.();
+      else this.#lose("the connection to NATS was lost");
     });
     this.#watchdog = setInterval(() => {
       if (Date.now() - this.#lastHeard > SILENCE) this.#lose("JetStream has gone silent");
@@ -151,9 +169,7 @@ export class Feed {
       this.#end("bucket_gone");
       return undefined;
     }
-    const consumer = this.#consumer;
-    if (consumer === undefined) throw notFollowed();
-    await this.#reached(state.last_seq, consumer);
+    await this.reach(state.last_seq);
     // Meanwhile it may have been given up, or begun anew.
     return this.#isComplete() ? this.#index : undefined;
   }
@@ -167,9 +183,53 @@ export class Feed {
     return !this.#recovering;
   }
 
-  /** Revision of the last change delivered. */
+  /** Revision up to which everything was delivered. A transaction counts as soon as all of it was. */
   get position(): number {
     return this.#position;
+  }
+
+  /** How late the feed is: changes that the server had still to send at the last one's arrival, and that one's age. */
+  get lag(): { events: number; ms: number } {
+    return this.#lag;
+  }
+
+  /**
+   * Waits until everything up to a sequence was delivered, or nothing that is stored is left up to it. A feed that is lost is
+   * waited for a little while.
+   *
+   * @param patience milliseconds to wait for a feed that is lost; default 4000
+   * @throws KvError `store_unavailable`
+   */
+  async reach(sequence: number, patience = RECOVERY): Promise<void> {
+    const deadline = Date.now() + patience;
+    while (this.#position < sequence) {
+      await this.#whenCurrent(deadline);
+      const consumer = this.#consumer;
+      if (consumer === undefined) throw notFollowed();
+      try {
+        await this.#reached(sequence, consumer);
+      } catch (error) {
+        // Lost meanwhile, it goes on with another consumer.
+        if (this.#consumer === consumer) throw error;
+      }
+    }
+  }
+
+  /** Waits until changes arrive again, or until a time. */
+  async #whenCurrent(deadline: number): Promise<void> {
+    while (this.#recovering && !this.#ended) {
+      const rest = deadline - Date.now();
+      if (rest <= 0) throw notFollowed();
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          clearTimeout(timer);
+          this.#recovered.delete(done);
+          resolve();
+        };
+        const timer = setTimeout(done, rest);
+        this.#recovered.add(done);
+      });
+    }
   }
 
   /** Ends the feed and takes its consumer off the server. */
@@ -178,6 +238,7 @@ export class Feed {
     this.#ended = true;
     this.#budget.remove(this.#index);
     clearInterval(this.#watchdog);
+    for (const done of [...this.#recovered]) done();
     this.#offConnection();
     this.#unsubscribe();
   }
@@ -200,16 +261,22 @@ export class Feed {
     const { stream, subjectPrefix } = this.bucket;
     const name = `jetbucket-feed-${nuid.next()}`;
     const inbox = createInbox();
-    const subscription = this.#js.connection.nats.subscribe(inbox, {
+    const { nats } = this.#js.connection;
+    const subscription = nats.subscribe(inbox, {
       callback: (error, message) => {
         if (error === null && this.#consumer?.name === name) this.#onMessage(message);
       },
     });
-    const consumer: FeedConsumer = { name, subscription, expected: 1 };
+    const obituary = nats.subscribe(`$JS.EVENT.ADVISORY.CONSUMER.DELETED.${stream}.${name}`, {
+      callback: () => {
+        if (this.#consumer?.name === name) this.#lose("the consumer was deleted");
+      },
+    });
+    const consumer: FeedConsumer = { name, subscription, obituary, expected: 1, pending: 0 };
     this.#consumer = consumer;
     this.#lastHeard = Date.now();
     try {
-      await this.#js.call(`CONSUMER.CREATE.${stream}.${name}`, {
+      const created = await this.#js.call<ConsumerInfo>(`CONSUMER.CREATE.${stream}.${name}`, {
         stream_name: stream,
         config: {
           name,
@@ -226,6 +293,7 @@ export class Feed {
           num_replicas: 1,
         },
       });
+      consumer.pending = created.num_pending;
     } catch (error) {
       this.#unsubscribe();
       throw error;
@@ -237,7 +305,10 @@ export class Feed {
     const consumer = this.#consumer;
     if (consumer === undefined) return;
     this.#consumer = undefined;
+    // The next one begins behind the last whole event.
+    this.#events.reset();
     consumer.subscription.unsubscribe();
+    consumer.obituary.unsubscribe();
     if (!this.#js.connection.isUp) return;
     // If this fails, the server drops the consumer by its inactive threshold.
     this.#js.call(`CONSUMER.DELETE.${this.bucket.stream}.${consumer.name}`).catch(() => undefined);
@@ -264,28 +335,60 @@ export class Feed {
       return;
     }
     consumer.expected += 1;
-    this.#position = delivery.streamSequence;
-    const { subjectPrefix } = this.bucket;
+    const { streamSequence, timestamp, pending } = delivery;
+    this.#lag = { events: pending, ms: Math.max(0, this.#lastHeard - timestamp) };
+    const { subjectPrefix, context } = this.bucket;
     const suffix = message.subject.slice(subjectPrefix.length);
-    if (suffix === CARRIER) return;
-    this.#deliver({ ...entryOfDelivery(message, delivery, this.bucket.context), suffix });
+    const headers = headersOf(message);
+    const change =
+      suffix === CARRIER
+        ? undefined
+        : { ...entryOfDelivery(message, delivery, context, headers), suffix };
+    this.#events.add(streamSequence, change, batchPartOf(headers));
+    if (this.#events.waitsBehind !== undefined) this.#expectRest();
   }
 
-  #deliver(change: Change): void {
-    if (this.#indexState !== "given up") this.#take(this.#index, change);
-    for (const listener of this.#listeners) listener.onChange(change);
+  #emit(event: FeedEvent): void {
+    this.#position = Math.max(this.#position, event.revision);
+    if (event.changes.length > 0) this.#deliver(event);
     for (const waiting of this.#waiting) if (waiting.sequence <= this.#position) waiting.resolve();
   }
 
-  #take(index: KeyIndex, entry: Entry): void {
-    const { key, revision, operation, expiresAt } = entry;
-    if (operation === "delete") index.delete(key, revision);
-    else index.put(key, revision, expiresAt === undefined ? 0 : Date.parse(expiresAt));
-    if (index !== this.#index || ++this.#taken % BUDGET_INTERVAL !== 0 || !this.#budget.isSpent)
-      return;
+  #deliver(event: FeedEvent): void {
+    for (const change of event.changes) {
+      if (this.#indexState !== "given up") this.#take(change);
+    }
+    for (const listener of this.#listeners) listener.onEvent(event);
+  }
+
+  /** A transaction's end may have been removed from the stream: then what is there of it is all that will ever come. */
+  #expectRest(): void {
+    if (this.#batchTimer !== undefined) return;
+    const behind = this.#events.waitsBehind;
+    this.#batchTimer = setTimeout(() => {
+      void this.#hasAll(this.#consumer)
+        .catch(() => false)
+        .then((hasAll) => {
+          this.#batchTimer = undefined;
+          const now = this.#events.waitsBehind;
+          if (now === undefined || this.#ended) return;
+          if (hasAll && now === behind) this.#events.flush();
+          else this.#expectRest();
+        });
+    }, BATCH_PATIENCE);
+  }
+
+  #take({ key, revision, operation, expiresAt }: Change): void {
+    if (operation === "delete") this.#index.delete(key, revision);
+    else this.#index.put(key, revision, expiresAt === undefined ? 0 : Date.parse(expiresAt));
+    if (++this.#taken % BUDGET_INTERVAL === 0) this.#keepWithinBudget();
+  }
+
+  #keepWithinBudget(): void {
+    if (!this.#budget.isSpent) return;
     this.#indexState = "given up";
-    this.#budget.remove(index);
-    index.clear();
+    this.#budget.remove(this.#index);
+    this.#index.clear();
   }
 
   /** Reads which keys are there. Until that is done, a loss cannot be made good. */
@@ -308,9 +411,15 @@ export class Feed {
   }
 
   async #readKeys(index: KeyIndex): Promise<void> {
-    for await (const batch of this.bucket.read([everyKey], "last", { headersOnly: true })) {
-      if (index === this.#index && this.#indexState === "given up") return;
-      for (const { entry } of batch) this.#take(index, entry);
+    for await (const batch of this.bucket.keyStates()) {
+      for (const { suffix, revision, isDeleted, expiry } of batch) {
+        const key = decodeKey(suffix);
+        if (isDeleted) index.delete(key, revision);
+        else index.put(key, revision, expiry);
+      }
+      if (index !== this.#index) continue;
+      this.#keepWithinBudget();
+      if (this.#indexState === "given up") return;
     }
   }
 
@@ -333,8 +442,21 @@ export class Feed {
           return;
         }
       }
-      await new Promise((resolve) => setTimeout(resolve, delay * (0.5 + Math.random() / 2)));
+      if (await this.#pause(delay * (0.5 + Math.random() / 2))) delay = RETRY_MIN;
     }
+  }
+
+  /** Waits for some milliseconds, or until the connection is up again: whether that was it. */
+  #pause(milliseconds: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const done = (isUp: boolean): void => {
+        clearTimeout(timer);
+        this.#retry = undefined;
+        resolve(isUp);
+      };
+      const timer = setTimeout(() => done(false), milliseconds);
+      this.#retry = () => done(true);
+    });
   }
 
   /** Takes the feed up again behind its last change. Resolves with true when it is current, or over. */
@@ -346,22 +468,32 @@ export class Feed {
       return true;
     }
     if (this.#ended) return true;
+    const from = this.#position;
     const consumer = await this.#subscribe();
-    await this.#reportMissing(info, consumer);
+    const { last_seq: last } = (await this.#js.streamInfo(this.bucket.stream)).state;
+    if (this.#isComplete()) {
+      await this.#reportMissing(info, consumer);
+    } else if (consumer.pending === last - from) {
+      // As many messages as sequences: nothing that came meanwhile has been removed.
+      await this.#reached(last, consumer);
+    } else {
+      // Without all keys known nobody can tell which ones went.
+      this.#end("discontinued");
+      return true;
+    }
     // Lost again meanwhile.
     if (this.#consumer !== consumer) return false;
     this.#position = Math.max(this.#position, info.state.last_seq);
     this.#recovering = false;
+    for (const done of [...this.#recovered]) done();
     for (const listener of this.#listeners) listener.onCurrent();
     return true;
   }
 
   #continuity(info: StreamInfo): FeedEnd | undefined {
     if (info.created !== this.bucket.epoch) return "bucket_gone";
-    // Without all keys known nobody can tell which ones went; with revisions taken back, nothing fits any more.
-    if (this.#indexState !== "complete" || info.state.last_seq < this.#position)
-      return "discontinued";
-    return undefined;
+    // With revisions taken back nothing fits any more.
+    return info.state.last_seq < this.#position ? "discontinued" : undefined;
   }
 
   /** Reports keys that are gone without a change that would say so. */
@@ -374,49 +506,40 @@ export class Feed {
     const createdAt = new Date().toISOString();
     for (const key of [...this.#index.missingFrom(present, info.state.last_seq)]) {
       const revision = Math.max(this.#position, info.state.last_seq);
-      this.#deliver({
-        suffix: encodeKey(key),
-        key,
-        revision,
-        createdAt,
-        operation: "delete",
-        reason: "delete",
-        value: new Uint8Array(0),
-        valueType: undefined,
-        contentType: undefined,
-        expiresAt: undefined,
-        firstCreatedAt: undefined,
-        description: undefined,
-        label: undefined,
-        size: 0,
-        isLate: true,
-      });
+      this.#deliver({ changes: [lateDelete(key, revision, createdAt)], revision });
     }
   }
 
   /** Waits until the consumer has delivered all up to a sequence, or all that is left of it. */
   async #reached(sequence: number, consumer: FeedConsumer): Promise<void> {
-    interface Progress {
-      num_pending: number;
-      delivered: { consumer_seq: number };
-    }
     for (let waited = 0; this.#position < sequence; waited += PATIENCE) {
       await this.#arrival(sequence);
       if (this.#position >= sequence) return;
       // The last messages may have been removed: then they never come, and the server says that nothing is left.
-      let progress: Progress;
-      try {
-        progress = await this.#js.call<Progress>(
-          `CONSUMER.INFO.${this.bucket.stream}.${consumer.name}`,
-        );
-      } catch (error) {
-        if (!(error instanceof JetStreamError && error.code === codes.consumerNotFound))
-          throw error;
-        if (this.#consumer === consumer) this.#lose("the consumer is gone");
-        throw notFollowed();
-      }
-      if (progress.num_pending === 0 && progress.delivered.consumer_seq < consumer.expected) return;
+      const hasAll = await this.#hasAll(consumer);
       if (this.#consumer !== consumer || waited > SILENCE) throw notFollowed();
+      if (!hasAll || this.#events.waitsBehind !== undefined) continue;
+      this.#position = Math.max(this.#position, sequence);
+      return;
+    }
+  }
+
+  /** Whether a consumer has delivered all that the stream holds. */
+  async #hasAll(consumer: FeedConsumer | undefined): Promise<boolean> {
+    interface Progress {
+      num_pending: number;
+      delivered: { consumer_seq: number };
+    }
+    if (consumer === undefined) return false;
+    try {
+      const { num_pending, delivered } = await this.#js.call<Progress>(
+        `CONSUMER.INFO.${this.bucket.stream}.${consumer.name}`,
+      );
+      return num_pending === 0 && delivered.consumer_seq < consumer.expected;
+    } catch (error) {
+      if (!(error instanceof JetStreamError && error.code === codes.consumerNotFound)) throw error;
+      if (this.#consumer === consumer) this.#lose("the consumer is gone");
+      throw notFollowed();
     }
   }
 
@@ -443,4 +566,25 @@ export class Feed {
 
 function notFollowed(): KvError {
   return new KvError("store_unavailable", "the bucket cannot be followed now", { retryAfter: 1 });
+}
+
+/** The delete of a key that went without a change that would say so. */
+function lateDelete(key: string, revision: number, createdAt: string): Change {
+  return {
+    suffix: encodeKey(key),
+    key,
+    revision,
+    createdAt,
+    operation: "delete",
+    reason: "delete",
+    value: new Uint8Array(0),
+    valueType: undefined,
+    contentType: undefined,
+    expiresAt: undefined,
+    firstCreatedAt: undefined,
+    description: undefined,
+    label: undefined,
+    size: 0,
+    isLate: true,
+  };
 }

@@ -1,7 +1,8 @@
-import { nuid, type MsgHdrs } from "nats";
+import type { MsgHdrs } from "nats";
 import { KvError } from "../protocol/errors.ts";
 import type { StoreConnection } from "./connection.ts";
 import { NoRespondersError } from "./requests.ts";
+import { joinBatch, type BatchKind } from "./stored-message.ts";
 
 /** An error that JetStream answered with. Its code is stable, its text is not. */
 export class JetStreamError extends Error {
@@ -69,6 +70,8 @@ export interface StreamConfig {
   compression?: "none" | "s2";
   allow_direct?: boolean;
   allow_msg_ttl?: boolean;
+  /** Nanoseconds for which the marker of an expiry stays; without it values expire without a trace. */
+  subject_delete_marker_ttl?: number;
   allow_atomic?: boolean;
   metadata?: Record<string, string>;
   [other: string]: unknown;
@@ -141,19 +144,14 @@ export class JetStream {
   /**
    * Stores messages as one atomic batch and resolves with the last one's place.
    *
-   * @param kind what its id begins with: whether the batch means something to users, or is only a faster way to store
+   * @param kind whether the batch means something to users, or is only a faster way to store
    * @throws as {@link publish}
    */
   async publishBatch(
     messages: readonly { subject: string; payload: Uint8Array; headers: MsgHdrs }[],
-    kind: "transaction" | "group" = "transaction",
+    kind: BatchKind = "transaction",
   ): Promise<PublishAck> {
-    const id = `${kind}-${nuid.next()}`;
-    messages.forEach(({ headers }, i) => {
-      headers.set("Nats-Batch-Id", id);
-      headers.set("Nats-Batch-Sequence", String(i + 1));
-    });
-    messages.at(-1)?.headers.set("Nats-Batch-Commit", "1");
+    joinBatch(messages, kind);
     const reply = await this.connection.requests.requestAfter(
       messages.slice(0, -1),
       messages.at(-1)!,

@@ -49,7 +49,9 @@ export class KeyIndex {
    * @param expiry milliseconds since 1970, or 0 for never
    */
   put(key: string, revision: number, expiry = 0): void {
-    if ((this.#deleted?.get(key) ?? 0) > revision) return;
+    if (this.#deleted !== undefined && this.#deleted.size > 0) {
+      if ((this.#deleted.get(key) ?? 0) > revision) return;
+    }
     const place = this.#chunkOf(key);
     const chunk = this.#chunks[place];
     if (chunk === undefined) {
@@ -57,7 +59,8 @@ export class KeyIndex {
       this.#count(key, 1);
       return;
     }
-    const at = lowerBound(chunk.keys, key);
+    // Keys are often written in their order: then each belongs behind all others.
+    const at = chunk.keys.at(-1)! < key ? chunk.keys.length : lowerBound(chunk.keys, key);
     if (chunk.keys[at] === key) {
       if (chunk.revisions[at]! > revision) return;
       chunk.revisions[at] = revision;
@@ -139,6 +142,7 @@ export class KeyIndex {
   #chunkOf(key: string): number {
     let low = 0;
     let high = this.#chunks.length;
+    if (high > 0 && this.#chunks[high - 1]!.keys[0]! <= key) return high - 1;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if (this.#chunks[middle]!.keys[0]! <= key) low = middle + 1;

@@ -1,3 +1,4 @@
+import { KvError } from "../protocol/errors.ts";
 import { encodeKey, type KeyPattern } from "../protocol/keys.ts";
 import type { Bucket } from "./bucket.ts";
 import type { Feeds } from "./feeds.ts";
@@ -25,12 +26,18 @@ export interface KeyPage {
 export async function listKeys(feeds: Feeds, bucket: Bucket, query: KeyQuery): Promise<KeyPage> {
   const lease = await feeds.join(bucket);
   try {
-    const index = await lease.feed.keys();
+    const index = await lease.feed.keys().catch(ignoreUnavailable);
     if (index === undefined) return pageOf(await bucket.keys(query.pattern), query);
     return pageOf(index.keys(firstOf(query)), query);
   } finally {
     lease.close();
   }
+}
+
+/** A feed that cannot follow the bucket now is no reason not to read it. Where NATS itself is away, that fails too. */
+function ignoreUnavailable(error: unknown): undefined {
+  if (error instanceof KvError && error.code === "store_unavailable") return undefined;
+  throw error;
 }
 
 /** How many live keys a bucket has. A feed that is running knows; else they are counted. */
@@ -43,16 +50,21 @@ export async function countKeys(feeds: Feeds, bucket: Bucket): Promise<number> {
   return index.count();
 }
 
+/**
+ * What all keys begin with that match a pattern: what stands before its first wildcard. Only whole tokens without escapes, whose
+ * order is that of the keys.
+ */
+function literalOf(pattern: KeyPattern | undefined): string {
+  if (pattern === undefined) return "";
+  const literal = /^[A-Za-z0-9\-/_.]*/.exec(pattern.text)?.[0] ?? "";
+  if (literal.length === pattern.text.length) return literal;
+  return literal.slice(0, literal.lastIndexOf(".") + 1);
+}
+
 /** Where in the order of keys the first result can stand. */
 function firstOf({ pattern, prefix = "", after }: KeyQuery): string {
-  let first = prefix;
-  if (pattern !== undefined) {
-    // What stands before the first wildcard; only whole tokens without escapes, whose order is that of the keys.
-    const literal = /^[A-Za-z0-9\-/_.]*/.exec(pattern.text)?.[0] ?? "";
-    const isWhole = literal.length === pattern.text.length;
-    const start = isWhole ? literal : literal.slice(0, Math.max(literal.lastIndexOf("."), 0));
-    if (start > first) first = start;
-  }
+  const literal = literalOf(pattern);
+  const first = literal > prefix ? literal : prefix;
   return after !== undefined && after >= first ? after : first;
 }
 
@@ -62,10 +74,13 @@ export function pageOf(
   { pattern, prefix = "", after, limit = Infinity }: KeyQuery,
 ): KeyPage {
   const keys: string[] = [];
+  const literal = literalOf(pattern);
   for (const key of sorted) {
     if (after !== undefined && key <= after) continue;
-    if (!key.startsWith(prefix)) {
-      if (key > prefix) break;
+    if (!key.startsWith(prefix) || !key.startsWith(literal)) {
+      // Behind either of them nothing more can match.
+      if ((key > prefix && !key.startsWith(prefix)) || (key > literal && !key.startsWith(literal)))
+        break;
       continue;
     }
     if (pattern !== undefined && !pattern.matches(encodeKey(key))) continue;

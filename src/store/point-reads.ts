@@ -1,7 +1,8 @@
 import type { Msg } from "nats";
 import type { Entry } from "../protocol/entry.ts";
 import type { StoreConnection } from "./connection.ts";
-import { entryOfDirectGet, headersOf, type MessageContext } from "./stored-message.ts";
+import { headersOf } from "./message-headers.ts";
+import { entryOfDirectGet, type MessageContext } from "./stored-message.ts";
 
 interface Waiting {
   entry: Promise<Entry | undefined>;

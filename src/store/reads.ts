@@ -1,10 +1,11 @@
-import { MsgHdrsImpl, type Msg } from "nats";
+import type { Msg } from "nats";
 import type { Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { decodeKey, encodeKey } from "../protocol/keys.ts";
 import type { Capabilities } from "./capabilities.ts";
 import { bucketNotFound, kvErrorOf } from "./errors.ts";
 import { codes, JetStreamError, type JetStream, type StreamConfig } from "./jetstream.ts";
+import { headersOfBytes } from "./message-headers.ts";
 import { PointReads } from "./point-reads.ts";
 import { NoRespondersError } from "./requests.ts";
 import { entryOf, entryOfDirectGet, isoMillis, type MessageContext } from "./stored-message.ts";
@@ -120,7 +121,7 @@ export class Reads {
       const headers =
         message.hdrs === undefined
           ? undefined
-          : MsgHdrsImpl.decode(Buffer.from(message.hdrs, "base64"));
+          : headersOfBytes(Buffer.from(message.hdrs, "base64"));
       const data = message.data === undefined ? NOTHING : Buffer.from(message.data, "base64");
       return entryOf(suffix, message.seq, isoMillis(message.time), headers, data, maxAge);
     } catch (error) {

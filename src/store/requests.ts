@@ -1,7 +1,7 @@
 import type { Msg, MsgHdrs, NatsConnection } from "nats";
 import { createInbox, errors as natsErrors } from "nats";
 import { KvError } from "../protocol/errors.ts";
-import { headersOf } from "./stored-message.ts";
+import { headersOf } from "./message-headers.ts";
 
 /** Nobody listens on the subject of a request: no such stream, or JetStream is not running. */
 export class NoRespondersError extends Error {

@@ -2,14 +2,15 @@ import type { Msg } from "nats";
 import { createInbox, nuid } from "nats";
 import { KvError } from "../protocol/errors.ts";
 import type { ConsumerInfo, JetStream, StreamInfo } from "./jetstream.ts";
+import { headersOf } from "./message-headers.ts";
 import { deliveryOf, type Delivery } from "./stored-message.ts";
 
 export interface ScanOptions {
   stream: string;
-  /** Full subjects, wildcards allowed, none covering another. */
-  filters: string[];
-  /** The last message of every subject, or all that are stored. */
-  deliver: "last" | "all";
+  /** Full subjects, wildcards allowed, none covering another; everything that the stream holds without any. */
+  filters: readonly string[];
+  /** The last message of every subject, all that are stored, or all behind a sequence. */
+  deliver: "last" | "all" | { after: number };
   /** Leave the payloads on the server. */
   headersOnly?: boolean;
   /**
@@ -24,17 +25,34 @@ export interface ScannedMessage {
   delivery: Delivery;
 }
 
-/** Messages asked for at a time. The next batch is under way while one is worked on. */
+/** Messages asked for at a time. */
 const BATCH = 512;
+/** The same without payloads. More would be a little faster, and hold up other answers on the connection. */
+const BATCH_OF_HEADERS = 1024;
 const BATCH_BYTES = 4 * 1024 * 1024;
 /** The same where their number alone limits what a batch may weigh. */
 const UNWEIGHED_BATCH = 64;
+/** Statuses that end a pull. */
+const NOTHING_LEFT = 404;
+const TIMED_OUT = 408;
 /** A consumer that a killed gateway leaves behind slows writes down, so it lives on only this long (nanoseconds). */
 const INACTIVE = 10 * 1_000_000_000;
 /** Each round reads what was written during the one before, so they shrink; this is for writers faster than a reader. */
 const MAX_ROUNDS = 16;
 /** Silence for this long, in milliseconds, while messages are due means that the consumer is gone. */
 const SILENCE = 10_000;
+
+/** A reading that has begun. */
+export interface Scan {
+  /** Messages to read, as of its beginning. */
+  pending: number;
+  /** The sequence up to which it reads, or a little further. */
+  end: number;
+  /** The messages in batches. */
+  batches: AsyncGenerator<ScannedMessage[], void, void>;
+  /** Gives up a reading of which nothing was read yet; else the generator's end does that. */
+  close(): Promise<void>;
+}
 
 /**
  * Reads what a stream holds now, in order of sequence, batch by batch: the next batch is asked for only as fast as
@@ -46,30 +64,66 @@ export async function* scan(
   js: JetStream,
   options: ScanOptions,
 ): AsyncGenerator<ScannedMessage[], void, void> {
-  const info = await js.streamInfo(options.stream);
-  let end = info.state.last_seq;
-  let rounds = options.complete === true ? MAX_ROUNDS : 1;
+  const { batches } = await openScan(js, options, await js.streamInfo(options.stream));
+  yield* batches;
+}
+
+/**
+ * Begins such a reading.
+ *
+ * @param info what the stream said of itself right before
+ */
+export async function openScan(
+  js: JetStream,
+  options: ScanOptions,
+  info: StreamInfo,
+): Promise<Scan> {
+  const { stream, filters, deliver } = options;
   const name = `jetbucket-scan-${nuid.next()}`;
-  const consumer = await js.call<ConsumerInfo>(`CONSUMER.CREATE.${options.stream}.${name}`, {
-    stream_name: options.stream,
-    config: {
-      name,
-      deliver_policy: options.deliver === "last" ? "last_per_subject" : "all",
-      ack_policy: "none",
-      ...(options.filters.length === 1
-        ? { filter_subject: options.filters[0] }
-        : { filter_subjects: options.filters }),
-      ...(options.headersOnly === true ? { headers_only: true } : {}),
-      mem_storage: true,
-      num_replicas: 1,
-      max_waiting: 2,
-      inactive_threshold: INACTIVE,
+  const { num_pending: pending } = await js.call<ConsumerInfo>(
+    `CONSUMER.CREATE.${stream}.${name}`,
+    {
+      stream_name: stream,
+      config: {
+        name,
+        ...deliverPolicy(deliver),
+        ack_policy: "none",
+        ...(filters.length === 1 ? { filter_subject: filters[0] } : {}),
+        ...(filters.length > 1 ? { filter_subjects: filters } : {}),
+        ...(options.headersOnly === true ? { headers_only: true } : {}),
+        mem_storage: true,
+        num_replicas: 1,
+        max_waiting: 8,
+        inactive_threshold: INACTIVE,
+      },
     },
-  });
-  if (consumer.num_pending === 0) {
+  );
+  return {
+    pending,
+    end: info.state.last_seq,
+    batches: readBatches(js, options, info, { name, pending }),
+    close: () => drop(js, stream, name),
+  };
+}
+
+function deliverPolicy(deliver: ScanOptions["deliver"]): object {
+  if (deliver === "last") return { deliver_policy: "last_per_subject" };
+  if (deliver === "all") return { deliver_policy: "all" };
+  return { deliver_policy: "by_start_sequence", opt_start_seq: deliver.after + 1 };
+}
+
+async function* readBatches(
+  js: JetStream,
+  options: ScanOptions,
+  info: StreamInfo,
+  { name, pending }: { name: string; pending: number },
+): AsyncGenerator<ScannedMessage[], void, void> {
+  if (pending === 0) {
     await drop(js, options.stream, name);
     return;
   }
+  let end = info.state.last_seq;
+  let rounds = options.complete === true ? MAX_ROUNDS : 1;
   const batches = new BatchReader(js, options.stream, name, batchLimits(js, options, info));
   try {
     for (;;) {
@@ -83,7 +137,6 @@ export async function* scan(
         done = rounds === 0;
         if (!done) end = (await js.streamInfo(options.stream)).state.last_seq;
       }
-      if (!done) batches.prefetch();
       yield batch;
       if (done) return;
     }
@@ -107,14 +160,15 @@ function batchLimits(
   options: ScanOptions,
   { config, state }: StreamInfo,
 ): BatchLimits {
+  const batch = options.headersOnly === true ? BATCH_OF_HEADERS : BATCH;
   if (options.deliver === "last" && config.max_msgs_per_subject !== 1) {
-    if (options.headersOnly === true) return { batch: BATCH };
+    if (options.headersOnly === true) return { batch };
     const average = state.bytes / Math.max(state.messages, 1);
     const fitting = Math.floor(BATCH_BYTES / Math.max(average, 1));
     return { batch: Math.min(Math.max(fitting, 1), UNWEIGHED_BATCH) };
   }
   // A batch must have room for the largest message there can be.
-  return { batch: BATCH, max_bytes: Math.max(BATCH_BYTES, 2 * js.connection.maxPayload) };
+  return { batch, max_bytes: Math.max(BATCH_BYTES, 2 * js.connection.maxPayload) };
 }
 
 async function drop(js: JetStream, stream: string, consumer: string): Promise<void> {
@@ -125,26 +179,31 @@ async function drop(js: JetStream, stream: string, consumer: string): Promise<vo
   }
 }
 
-/** Pulls batches from a consumer, at most one ahead. */
+/** Pulls messages from a consumer: while some are worked on, the next are under way. */
 class BatchReader {
   readonly #js: JetStream;
-  readonly #subject: string;
+  /** Stream and name of the consumer. */
+  readonly #consumer: string;
+  readonly #limits: BatchLimits;
   readonly #inbox = createInbox();
-  /** Where the batch that is under way is sent: each has its own subject. */
-  #reply = "";
+  /** Pulls so far; each is answered under a subject of its own. */
   #pulls = 0;
+  /** Messages that were asked for and have not come. The server serves pulls in turns, so only their sum is known. */
+  #due = 0;
   readonly #subscription;
   readonly #offLine: () => void;
-  readonly #limits: BatchLimits;
-  #batch: ScannedMessage[] = [];
-  #ready: ScannedMessage[] | undefined;
-  #requested = false;
+  #arrived: ScannedMessage[] = [];
+  #received = 0;
+  /** How many there will have been in all, once that is known. */
+  #total = Infinity;
+  #hasAll = false;
+  #isChecking = false;
   #failure: KvError | undefined;
   #wake: (() => void) | undefined;
 
   constructor(js: JetStream, stream: string, consumer: string, limits: BatchLimits) {
     this.#js = js;
-    this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`;
+    this.#consumer = `${stream}.${consumer}`;
     this.#limits = limits;
     this.#subscription = js.connection.nats.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => {
@@ -154,23 +213,13 @@ class BatchReader {
     this.#offLine = js.connection.onChange(() =>
       this.#fail("the connection to NATS was lost while reading"),
     );
+    this.#pull();
   }
 
-  prefetch(): void {
-    if (this.#requested) return;
-    this.#requested = true;
-    this.#reply = `${this.#inbox}.${this.#pulls++}`;
-    this.#js.connection.nats.publish(
-      this.#subject,
-      JSON.stringify({ ...this.#limits, no_wait: true }),
-      { reply: this.#reply },
-    );
-  }
-
+  /** The next messages; none when nothing is left. */
   async next(): Promise<ScannedMessage[]> {
-    this.prefetch();
-    let timer: NodeJS.Timeout | undefined;
-    while (this.#ready === undefined && this.#failure === undefined) {
+    while (!this.#isReady) {
+      let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
         timer = setTimeout(() => this.#fail("NATS did not answer in time"), SILENCE);
@@ -178,9 +227,9 @@ class BatchReader {
       clearTimeout(timer);
     }
     if (this.#failure !== undefined) throw this.#failure;
-    const batch = this.#ready ?? [];
-    this.#ready = undefined;
-    this.#requested = false;
+    const batch = this.#arrived;
+    this.#arrived = [];
+    if (!this.#hasAll) this.#pull();
     return batch;
   }
 
@@ -189,30 +238,82 @@ class BatchReader {
     this.#subscription.unsubscribe();
   }
 
+  get #isReady(): boolean {
+    const { length } = this.#arrived;
+    return (
+      this.#failure !== undefined ||
+      this.#hasAll ||
+      length >= this.#limits.batch ||
+      // All that was asked for has come: by weight it can be less.
+      (this.#due === 0 && length > 0)
+    );
+  }
+
+  /** Has two batches under way, or one and a part. */
+  #pull(): void {
+    while (this.#due <= this.#limits.batch) {
+      this.#due += this.#limits.batch;
+      this.#js.connection.nats.publish(
+        `$JS.API.CONSUMER.MSG.NEXT.${this.#consumer}`,
+        JSON.stringify({ ...this.#limits, no_wait: true }),
+        { reply: `${this.#inbox}.${this.#pulls++}` },
+      );
+    }
+  }
+
   #onMessage(message: Msg): void {
     // Only a status comes without an acknowledgement subject.
     if (message.reply === undefined || message.reply === "") {
       this.#onStatus(message);
+    } else {
+      const delivery = deliveryOf(message.reply);
+      this.#arrived.push({ message, delivery });
+      this.#due -= 1;
+      this.#received += 1;
+      // Not taken yet, a batch goes on with writes that come right behind the last pending message.
+      this.#hasAll = delivery.pending === 0 || this.#received >= this.#total;
+    }
+    if (this.#wake !== undefined && this.#isReady) this.#wake();
+  }
+
+  /** A pull has come to its end before it had all it asked for. */
+  #onStatus(message: Msg): void {
+    const headers = headersOf(message);
+    const code = headers?.code;
+    const left = headers?.get("Nats-Pending-Messages") ?? "";
+    if (code !== NOTHING_LEFT && code !== TIMED_OUT && left === "") {
+      this.#fail("the bucket changed while it was read");
       return;
     }
-    const delivery = deliveryOf(message.reply);
-    this.#batch.push({ message, delivery });
-    if (this.#batch.length === this.#limits.batch || delivery.pending === 0) this.#complete();
+    // Without a number the pull was refused.
+    this.#due -= left === "" ? this.#limits.batch : Number(left);
+    // Else (409) the next message would have been too much for this pull, or (408 without a number) others get the rest.
+    if (code === NOTHING_LEFT || (code === TIMED_OUT && left !== "")) void this.#checkEnd();
+    else if (this.#due === 0 && this.#arrived.length === 0) this.#pull();
   }
 
-  #onStatus({ subject, headers }: Msg): void {
-    // Only the word that a batch, this one or an earlier one, has come to its end, when it was complete before.
-    if (subject !== this.#reply || this.#ready !== undefined || !this.#requested) return;
-    // Nothing more is there (404), or no room for the next one in this batch (409, which says how much is left).
-    if (headers?.code === 404 || headers?.has("Nats-Pending-Messages") === true) this.#complete();
-    else this.#fail("the bucket changed while it was read");
-  }
-
-  #complete(): void {
-    // Not yet taken, it goes on: writes that come right behind the last pending message belong to this batch, too.
-    this.#ready = this.#ready === undefined ? this.#batch : [...this.#ready, ...this.#batch];
-    this.#batch = [];
-    this.#wake?.();
+  /**
+   * Finds out whether a pull ended because nothing is left. JetStream (seen with 2.15.1) says so as well when just the message
+   * that was next has been removed, where a stream keeps several of a subject and the last of each is delivered.
+   */
+  async #checkEnd(): Promise<void> {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    try {
+      const { num_pending, delivered } = await this.#js.call<
+        ConsumerInfo & { delivered: { consumer_seq: number } }
+      >(`CONSUMER.INFO.${this.#consumer}`);
+      if (num_pending === 0) {
+        this.#total = delivered.consumer_seq;
+        this.#hasAll = this.#received >= this.#total;
+      } else if (this.#due === 0) {
+        this.#pull();
+      }
+    } catch {
+      this.#fail("the bucket changed while it was read");
+    }
+    this.#isChecking = false;
+    if (this.#isReady) this.#wake?.();
   }
 
   #fail(message: string): void {

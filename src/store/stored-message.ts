@@ -2,10 +2,11 @@
  * Stored messages and entries: how one becomes the other. jetbucket's own headers carry what NATS KV has no place
  * for; every other NATS client ignores them.
  */
-import { headers as newHeaders, type Msg, type MsgHdrs } from "nats";
+import { headers as newHeaders, nuid, type Msg, type MsgHdrs } from "nats";
 import type { DeleteReason, Entry, ValueType } from "../protocol/entry.ts";
 import { decodeKey } from "../protocol/keys.ts";
 import type { Value } from "../protocol/values.ts";
+import { headersOf, type MessageHeaders } from "./message-headers.ts";
 
 /** What the writer declared the value to be: `json`, `text` or `bytes`. JSON so marked was checked. */
 const TYPE = "Jb-Type";
@@ -23,6 +24,11 @@ const ROLLUP = "Nats-Rollup";
 const EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject";
 const MARKER_REASON = "Nats-Marker-Reason";
+const BATCH_ID = "Nats-Batch-Id";
+const BATCH_SEQUENCE = "Nats-Batch-Sequence";
+const BATCH_COMMIT = "Nats-Batch-Commit";
+/** What the ids of batches begin with that are only a faster way to store: their kind. */
+const GROUP = "group-";
 /** Size of a payload that was left on the server. */
 const SIZE = "Nats-Msg-Size";
 
@@ -113,17 +119,41 @@ export function setCheck(headers: MsgHdrs, subject: string, revision: number): v
   headers.set(EXPECTED_SUBJECT, subject);
 }
 
-/** A message's headers; undefined also where another client wrote some that cannot be read. */
-export function headersOf(message: Msg): MsgHdrs | undefined {
-  try {
-    return message.headers;
-  } catch {
-    return undefined;
-  }
+/** What an atomic batch is to users: a transaction, or nothing, when it is only a faster way to store. */
+export type BatchKind = "transaction" | "group";
+
+/** A message's part in a transaction. */
+export interface BatchPart {
+  /** The same for all messages of the transaction. */
+  id: string;
+  /** Whether the transaction ends with it. */
+  isLast: boolean;
+}
+
+/** Makes messages one atomic batch; those of an earlier attempt forget it. */
+export function joinBatch(messages: readonly { headers: MsgHdrs }[], kind: BatchKind): void {
+  const id = `${kind}-${nuid.next()}`;
+  messages.forEach(({ headers }, i) => {
+    headers.set(BATCH_ID, id);
+    headers.set(BATCH_SEQUENCE, String(i + 1));
+  });
+  messages.at(-1)?.headers.set(BATCH_COMMIT, "1");
+}
+
+/** Takes a message out of its batch again. */
+export function leaveBatch(headers: MsgHdrs): void {
+  for (const name of [BATCH_ID, BATCH_SEQUENCE, BATCH_COMMIT]) headers.delete(name);
+}
+
+/** The transaction of which a stored message is a part; undefined also for writes that were only stored together. */
+export function batchPartOf(headers: MessageHeaders | undefined): BatchPart | undefined {
+  const id = headers?.get(BATCH_ID) ?? "";
+  if (id === "" || id.startsWith(GROUP)) return undefined;
+  return { id, isLast: headers?.get(BATCH_COMMIT) !== "" };
 }
 
 /** Why a message is no value, or undefined when it is one. */
-export function deleteReasonOf(headers: MsgHdrs | undefined): DeleteReason | undefined {
+export function deleteReasonOf(headers: MessageHeaders | undefined): DeleteReason | undefined {
   if (headers === undefined) return undefined;
   switch (headers.get(OPERATION)) {
     case "DEL":
@@ -148,7 +178,7 @@ export function entryOf(
   suffix: string,
   revision: number,
   createdAt: string,
-  headers: MsgHdrs | undefined,
+  headers: MessageHeaders | undefined,
   data: Uint8Array,
   maxAge: number,
 ): Entry {
@@ -190,7 +220,7 @@ export function entryOf(
   return entry;
 }
 
-function optional(headers: MsgHdrs, name: string): string | undefined {
+function optional(headers: MessageHeaders, name: string): string | undefined {
   const value = headers.get(name);
   return value === "" ? undefined : value;
 }
@@ -241,7 +271,7 @@ export function isoAfter(time: string, milliseconds: number): string {
   return new Date(Date.parse(time) + milliseconds).toISOString();
 }
 
-function valueTypeOf(headers: MsgHdrs | undefined): ValueType | undefined {
+function valueTypeOf(headers: MessageHeaders | undefined): ValueType | undefined {
   const type = headers?.get(TYPE);
   return type === "json" || type === "text" || type === "bytes" ? type : undefined;
 }
@@ -271,29 +301,63 @@ export function entryOfDelivery(
   message: Msg,
   delivery: Delivery,
   { prefix, maxAge }: MessageContext,
+  headers = headersOf(message),
 ): Entry {
   return entryOf(
     message.subject.slice(prefix.length),
     delivery.streamSequence,
     new Date(delivery.timestamp).toISOString(),
-    headersOf(message),
+    headers,
     message.data,
     maxAge,
   );
 }
 
+/** What a listing needs of a key's last message. */
+export interface KeyState {
+  suffix: string;
+  revision: number;
+  isDeleted: boolean;
+  /** Milliseconds since 1970, or 0 for never. */
+  expiry: number;
+}
+
+/** Reads no more than that from a message that a consumer delivered, with or without its payload. */
+export function keyStateOf(message: Msg, delivery: Delivery, context: MessageContext): KeyState {
+  const headers = headersOf(message);
+  const state = {
+    suffix: message.subject.slice(context.prefix.length),
+    revision: delivery.streamSequence,
+    isDeleted: deleteReasonOf(headers) !== undefined,
+    expiry: 0,
+  };
+  if (state.isDeleted || (context.maxAge === 0 && (headers?.get(TTL) ?? "") === "")) return state;
+  const { expiresAt } = entryOfDelivery(message, delivery, context, headers);
+  if (expiresAt !== undefined) state.expiry = Date.parse(expiresAt);
+  return state;
+}
+
 /** Reads `$JS.ACK.[domain.account.]stream.consumer.delivered.sequence.consumerSequence.time.pending[.token]`. */
 export function deliveryOf(reply: string): Delivery {
-  const tokens = reply.split(".");
-  const at = tokens.length === 9 ? 5 : 7;
-  const nanos = tokens[at + 2] ?? "0";
+  // Once for every message, so without taking it apart: the dots tell the form, and where the numbers are.
+  let dots = 0;
+  for (let at = reply.indexOf("."); at !== -1; at = reply.indexOf(".", at + 1)) dots += 1;
+  let start = 0;
+  for (let skip = dots === 8 ? 5 : 7; skip > 0; skip--) start = reply.indexOf(".", start) + 1;
+  const sequence = reply.indexOf(".", start);
+  const consumerSequence = reply.indexOf(".", sequence + 1);
+  const time = reply.indexOf(".", consumerSequence + 1);
+  const pending = reply.indexOf(".", time + 1);
   return {
-    streamSequence: Number(tokens[at]),
-    consumerSequence: Number(tokens[at + 1]),
-    timestamp: Number(nanos.slice(0, -6)),
-    pending: Number(tokens[at + 3]),
+    streamSequence: Number(reply.slice(start, sequence)),
+    consumerSequence: Number(reply.slice(sequence + 1, consumerSequence)),
+    timestamp: Number(reply.slice(consumerSequence + 1, time - NANOS_OF_MILLISECOND)),
+    pending: Number(reply.slice(time + 1, pending === -1 ? undefined : pending)),
   };
 }
+
+/** Digits by which a time in nanoseconds is longer than one in milliseconds. */
+const NANOS_OF_MILLISECOND = 6;
 
 /** RFC 3339 with any number of fraction digits, as milliseconds: Go leaves out trailing zeros. */
 export function isoMillis(time: string): string {

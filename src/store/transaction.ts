@@ -1,9 +1,10 @@
 import type { Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Value } from "../protocol/values.ts";
-import type { Bucket, BatchMessage } from "./bucket.ts";
+import type { Bucket } from "./bucket.ts";
 import { checkCondition, type Condition } from "./conditions.ts";
 import { isWrongRevision } from "./errors.ts";
+import type { Message } from "./requests.ts";
 
 /** One step of a transaction. All happen, or none. */
 export type Operation =
@@ -126,16 +127,16 @@ function messagesOf(
   bucket: Bucket,
   operations: readonly Operation[],
   expected: readonly (number | undefined)[],
-): { messages: BatchMessage[]; places: Map<string, number> } {
-  const messages: BatchMessage[] = [];
+): { messages: Message[]; places: Map<string, number> } {
+  const messages: Message[] = [];
   const places = new Map<string, number>();
-  const free: BatchMessage[] = [];
+  const free: Message[] = [];
   operations.forEach((operation, i) => {
     if (operation.op === "check") return;
     const revision = expected[i];
     const message = !("value" in operation)
-      ? bucket.tombstoneMessage(operation.key, operation.op === "purge", revision)
-      : bucket.valueMessage(
+      ? bucket.messages.tombstone(operation.key, operation.op === "purge", revision)
+      : bucket.messages.value(
           operation.key,
           operation.value,
           operation.ttl === undefined ? {} : { ttl: operation.ttl },
@@ -149,10 +150,10 @@ function messagesOf(
     if (operation.op !== "check") return;
     let carrier = free.pop();
     if (carrier === undefined) {
-      carrier = bucket.carrierMessage();
+      carrier = bucket.messages.carrier();
       messages.push(carrier);
     }
-    bucket.addCheck(carrier, operation.key, expected[i] ?? 0);
+    bucket.messages.addCheck(carrier, operation.key, expected[i] ?? 0);
   });
   return { messages, places };
 }
