@@ -1,10 +1,13 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
+import { secrets, secretsHelp } from "./commands/secrets.ts";
 import { serve, serveHelp } from "./commands/serve.ts";
 
 const HELP = `jetbucket: key-value buckets with realtime watch on NATS JetStream
 
-usage: jetbucket [serve] [flags] | --help | --version
+usage: jetbucket [serve] [flags] | secrets rotate [flags] | --help | --version
+
+${secretsHelp}
 
 ${serveHelp}
 `;
@@ -22,6 +25,8 @@ if (args.includes("--help") || args.includes("-h") || command === "help") {
   process.stdout.write(`${version}\n`);
 } else if (command === "serve") {
   process.exitCode = await serve(args);
+} else if (command === "secrets") {
+  process.exitCode = await secrets(args);
 } else {
   process.stderr.write(`jetbucket: there is no command "${command}": see jetbucket --help\n`);
   process.exitCode = 2;

@@ -1,0 +1,21 @@
+import { expect, test } from "vitest";
+import { Turns } from "../../../src/configs/turns.ts";
+
+test("who takes a turn waits for those before, also when they fail; other keys do not wait", async () => {
+  const turns = new Turns();
+  const log: string[] = [];
+  let release!: () => void;
+  const gate = new Promise<void>((resolve) => (release = resolve));
+  const first = turns.take("a", async () => {
+    await gate;
+    log.push("a1");
+    throw new Error("a1 failed");
+  });
+  const failed = expect(first).rejects.toThrow("a1 failed");
+  const second = turns.take("a", async () => log.push("a2"));
+  await turns.take("b", async () => log.push("b"));
+  expect(log).toEqual(["b"]);
+  release();
+  await Promise.all([failed, second]);
+  expect(log).toEqual(["b", "a1", "a2"]);
+});
