@@ -1,5 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { post } from "../support/client.js";
 import { startEtcd } from "../support/etcd.js";
 import { startModule } from "../support/module-process.js";
 import { startNats } from "../support/nats.js";
@@ -19,7 +20,7 @@ export async function startStack(lifetime, { folder, sync, against = [] }) {
   mkdirSync(folder, { recursive: true });
   const nats = await startNats(lifetime, folder, sync);
   const env = { NATS_URL: nats.url, NATS_MONITORING_URL: nats.monitoring };
-  const gateway = await startModule(lifetime, module("gateway"), {
+  const gateway = await startModule(lifetime, new URL("../support/gateway.js", import.meta.url), {
     env,
     execArgv: ["--expose-gc"],
   });
@@ -65,16 +66,4 @@ async function makeBucket(port) {
   const base = `http://127.0.0.1:${port}/api/v1/kv/buckets`;
   await post(base, { name: BUCKET });
   await post(`${base}/${BUCKET}/batch`, { set: keys.map((key) => ({ key, value: VALUE })) });
-}
-
-/** Sends JSON and resolves to the answer, which has to be a success. */
-export async function post(url, body) {
-  const response = await fetch(url, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`POST ${url}: ${response.status} ${text}`);
-  return { headers: response.headers, body: JSON.parse(text) };
 }

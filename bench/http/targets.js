@@ -1,16 +1,9 @@
+import { atLeast, atMost } from "../support/targets.js";
+
 /**
  * What jetbucket has to reach, as ratios to what is measured beside it in the same run wherever there is something, so
  * that they hold on any machine.
  */
-const atLeast = (limit, unit, title) => ({ title, unit, limit, isMet: (value) => value >= limit });
-const atMost = (limit, unit, title) => ({
-  title,
-  unit,
-  limit,
-  isCeiling: true,
-  isMet: (value) => value <= limit,
-});
-
 export const targets = {
   "get-64": atLeast(3, "x", "GET, 64 connections: times the obvious gateway"),
   "get-64-static": atLeast(0.6, "x", "GET, 64 connections: times static Hono"),
@@ -31,18 +24,4 @@ export const targets = {
   memory: atMost(1.1, "x", "Heap under load: the highest over that at the beginning"),
 };
 
-/**
- * What was found out about a target.
- *
- * @param {keyof typeof targets} id
- * @param {number} value
- * @param {string} evidence what it was computed from: jetbucket's figure and the baseline's
- */
-export function result(id, value, evidence) {
-  return { id, value, evidence };
-}
-
-/** "ok" or "MISSED". What could not be measured is missed: no number is not a good number. */
-export function verdict({ id, value }) {
-  return Number.isFinite(value) && targets[id].isMet(value) ? "ok" : "MISSED";
-}
+export { result } from "../support/targets.js";

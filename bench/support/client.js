@@ -43,3 +43,15 @@ export async function timed(work) {
   await work();
   return performance.now() - started;
 }
+
+/** Sends JSON and resolves to the answer, which has to be a success. */
+export async function post(url, body) {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`POST ${url}: ${response.status} ${text}`);
+  return { headers: response.headers, body: JSON.parse(text) };
+}

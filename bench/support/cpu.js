@@ -15,3 +15,13 @@ export function cpuTime(pid) {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * TICK;
 }
+
+/** Memory that the system has given to a process, in bytes; NaN where there is no /proc. */
+export function residentMemory(pid) {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)[1]) * 1024;
+  } catch {
+    return NaN;
+  }
+}

@@ -13,3 +13,9 @@ export async function heapAfterCollection() {
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
+
+/** What a process takes after garbage collection, in bytes: what is in use, and what the system gave it. */
+export async function memoryAfterCollection() {
+  const heap = await heapAfterCollection();
+  return { heap, rss: process.memoryUsage.rss() };
+}

@@ -30,6 +30,11 @@ export class Lifetime {
     }
   }
 
+  /** Whether it has begun to end. */
+  get isClosing() {
+    return this.#closing !== undefined;
+  }
+
   /** Ends everything. May be called again. */
   close() {
     return (this.#closing ??= this.#close());

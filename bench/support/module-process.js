@@ -1,8 +1,9 @@
 import { fork } from "node:child_process";
 import { once } from "node:events";
+import { basename } from "node:path";
 
-/** How long a child may take to be ready, and to end once it was asked to, in milliseconds. */
-const START = 20_000;
+/** How long a child may take to be ready or to answer, and to end once it was asked to, in milliseconds. */
+const PATIENCE = 20_000;
 const END = 5_000;
 
 /**
@@ -11,26 +12,36 @@ const END = 5_000;
  *
  * @param {import("./lifetime.js").Lifetime} lifetime
  * @param {URL} module
- * @param {{ env?: Record<string, string>, execArgv?: string[] }} options its environment has nothing else in it
+ * @param {{ env?: Record<string, string>, execArgv?: string[], isDisposable?: boolean }} options its environment has
+ *   nothing else in it; what is disposable is killed at its end, for one that may be too busy to end by itself
  */
-export async function startModule(lifetime, module, { env = {}, execArgv = [] } = {}) {
+export async function startModule(
+  lifetime,
+  module,
+  { env = {}, execArgv = [], isDisposable = false } = {},
+) {
   const { PATH = "", HOME = "" } = process.env;
   const child = fork(module, {
     execArgv,
     env: { PATH, HOME, NODE_ENV: "production", ...env },
+    // Typed arrays travel as they are.
+    serialization: "advanced",
   });
   const exited = once(child, "exit");
   let isWanted = true;
   lifetime.own(async () => {
     isWanted = false;
+    if (isDisposable) child.kill("SIGKILL");
     if (child.connected) child.disconnect();
     const timer = setTimeout(() => child.kill("SIGKILL"), END);
     await exited;
     clearTimeout(timer);
   });
-  const next = () =>
+  const next = (patience = PATIENCE) =>
     Promise.race([
-      once(child, "message", { signal: AbortSignal.timeout(START) }).then(([message]) => message),
+      once(child, "message", { signal: AbortSignal.timeout(patience) }).then(
+        ([message]) => message,
+      ),
       exited.then(([code, signal]) => {
         // Its end was asked for: whoever waits is about to end as well.
         if (!isWanted) return new Promise(() => undefined);
@@ -38,17 +49,43 @@ export async function startModule(lifetime, module, { env = {}, execArgv = [] } 
       }),
     ]);
   const ready = await next();
+  /** Sends a message and resolves with the answer. One after the other. */
+  const ask = (message, patience) => {
+    const answer = next(patience);
+    child.send(message);
+    return answer;
+  };
   return {
     pid: child.pid,
     /** Its first message. */
     ready,
-    /** Sends a message and resolves with the answer. */
-    ask(message) {
-      const answer = next();
-      child.send(message);
-      return answer;
+    ask,
+    /** Has the child call one of the functions that it answers with (see {@link answerCalls}). */
+    async call(name, options = {}, patience = undefined) {
+      const { result, failed } = await ask({ call: name, options }, patience);
+      if (failed !== undefined) throw new Error(`${basename(module.pathname)}, ${name}: ${failed}`);
+      return result;
     },
   };
+}
+
+/** In a child: tells the parent that it is ready, and what the parent has to know. */
+export function announce(message = {}) {
+  // The parent may have been stopped meanwhile.
+  if (process.connected) process.send(message);
+}
+
+/** In a child: answers the parent's calls with functions, by their names. */
+export function answerCalls(functions) {
+  process.on("message", async ({ call, options }) => {
+    let answer;
+    try {
+      answer = { result: await functions[call](options) };
+    } catch (error) {
+      answer = { failed: error.message };
+    }
+    if (process.connected) process.send(answer);
+  });
 }
 
 /**

@@ -7,9 +7,10 @@ import { startNatsServer } from "../../dist/nats/embedded.js";
  * A nats-server with an empty store, as `npm start` would run it.
  *
  * @param {string} syncInterval "always", or a time such as "2m"
- * @returns `{ url, pid, version, monitoring }`
+ * @param {string} extraConfig more lines for its configuration
+ * @returns `{ url, pid, version, monitoring, websocket }`; the last one where the configuration asks for it
  */
-export async function startNats(lifetime, folder, syncInterval) {
+export async function startNats(lifetime, folder, syncInterval, extraConfig = "") {
   const { path: binary } = await findNatsServer({ onProgress: console.error });
   const dataDir = join(folder, "jetbucket");
   const server = await startNatsServer({
@@ -17,17 +18,18 @@ export async function startNats(lifetime, folder, syncInterval) {
     dataDir,
     port: 0,
     syncInterval,
-    extraConfig: 'http: "127.0.0.1:-1"',
+    extraConfig: `http: "127.0.0.1:-1"\n${extraConfig}`,
   });
   lifetime.own(() => server.stop());
   const { url, pid, version } = server;
-  return { url, pid, version, monitoring: monitoringOf(join(dataDir, "nats", "ports")) };
+  const { monitoring, websocket } = portsIn(join(dataDir, "nats", "ports"));
+  return { url, pid, version, monitoring: monitoring[0], websocket: websocket?.[0] };
 }
 
 /** The server chooses its ports and writes them down. */
-function monitoringOf(folder) {
+function portsIn(folder) {
   const name = readdirSync(folder).find((each) => each.endsWith(".ports"));
-  return JSON.parse(readFileSync(join(folder, name), "utf8")).monitoring[0];
+  return JSON.parse(readFileSync(join(folder, name), "utf8"));
 }
 
 /** The version of the nats-server that will be used; fetches it if there is none. */

@@ -1,4 +1,4 @@
-/** Line plots as SVG: throughput against connections, one panel beside the other. */
+/** Line plots as SVG, for instance of throughput against connections: one panel beside the other. */
 import { count } from "./format.js";
 
 // Colours that people with colour vision deficiency tell apart; jetbucket's line is the thick one.
@@ -7,14 +7,24 @@ const styles = {
   obvious: { colour: "#d55e00", width: 1.5 },
   static: { colour: "#777777", width: 1.5, dash: "5 4" },
   etcd: { colour: "#009e73", width: 1.5 },
+  naive: { colour: "#d55e00", width: 1.5 },
+  shared: { colour: "#cc79a7", width: 1.5 },
+  nats: { colour: "#009e73", width: 1.5 },
 };
-const labels = { obvious: "the obvious gateway", static: "static Hono" };
+const labels = {
+  obvious: "the obvious gateway",
+  static: "static Hono",
+  naive: "consumer per socket",
+  shared: "consumer per bucket",
+  nats: "NATS WebSocket",
+};
 
 const panel = { width: 380, height: 300, left: 62, right: 14, top: 34, bottom: 42 };
 const LEGEND = 34;
 
 /**
- * @param {{ title: string, lines: { system: string, points: { connections: number, rps: number }[] }[] }[]} panels
+ * @param {object[]} panels each with a `title`, the `unit` of its values, what they are plotted `across`, and `lines`:
+ *   `{ system, points: { x, y }[] }`. Across doubles from one distance to the next; `isLogarithmic`: the values grow tenfold
  * @returns {string} an SVG document
  */
 export function linePlots(panels) {
@@ -29,36 +39,51 @@ ${systems.map((system, i) => legend(system, panel.left + i * 190)).join("\n")}
 `;
 }
 
-function drawPanel({ title, lines }) {
+function drawPanel({ title, unit, across, lines, isLogarithmic = false }) {
   const points = lines.flatMap((line) => line.points);
-  const connections = [...new Set(points.map((point) => point.connections))];
-  const step = niceStep(Math.max(...points.map(({ rps }) => rps)) / 5);
-  const ticks = Array.from(
-    { length: Math.ceil(Math.max(...points.map(({ rps }) => rps)) / step) + 1 },
-    (_, i) => i * step,
-  );
+  const places = [...new Set(points.map((point) => point.x))];
+  const values = points.map((point) => point.y);
   const right = panel.width - panel.right;
   const bottom = panel.height - panel.bottom;
-  // Connections double from one to the next.
-  const first = Math.log2(Math.min(...connections));
-  const span = Math.log2(Math.max(...connections)) - first || 1;
+  const first = Math.log2(Math.min(...places));
+  const span = Math.log2(Math.max(...places)) - first || 1;
   const x = (value) =>
     round(panel.left + ((Math.log2(value) - first) / span) * (right - panel.left));
-  const y = (value) => round(bottom - (value / ticks.at(-1)) * (bottom - panel.top));
+  const { ticks, part } = isLogarithmic ? tenfold(values) : even(values);
+  const y = (value) => round(bottom - part(value) * (bottom - panel.top));
   return [
-    text(panel.left, 18, `${title}: requests/s`, "start", ' font-weight="bold"'),
+    text(panel.left, 18, `${title}: ${unit}`, "start", ' font-weight="bold"'),
     ...ticks.map(
       (tick) =>
         `<line x1="${panel.left}" x2="${right}" y1="${y(tick)}" y2="${y(tick)}" stroke="#dddddd"/>${text(panel.left - 6, y(tick) + 4, count(tick), "end")}`,
     ),
-    ...connections.map((value) => text(x(value), bottom + 16, String(value), "middle")),
-    text((panel.left + right) / 2, bottom + 34, "connections", "middle"),
-    ...lines.map((line) => drawLine(line, x, y)),
+    ...places.map((value) => text(x(value), bottom + 16, count(value), "middle")),
+    text((panel.left + right) / 2, bottom + 34, across, "middle"),
+    ...lines.filter((line) => line.points.length > 0).map((line) => drawLine(line, x, y)),
   ].join("\n");
 }
 
+/** An axis from nothing to the largest value: its ticks, and the part of it at which a value stands. */
+function even(values) {
+  const largest = Math.max(...values);
+  const step = niceStep(largest / 5);
+  const ticks = Array.from({ length: Math.ceil(largest / step) + 1 }, (_, i) => i * step);
+  return { ticks, part: (value) => value / ticks.at(-1) };
+}
+
+/** The same from one power of ten to another, not below 1. */
+function tenfold(values) {
+  const low = Math.max(0, Math.floor(Math.log10(Math.min(...values))));
+  const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values))));
+  const ticks = Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i));
+  return {
+    ticks,
+    part: (value) => Math.max(0, Math.log10(value) - low || 0) / (high - low),
+  };
+}
+
 function drawLine({ system, points }, x, y) {
-  const places = points.map(({ connections, rps }) => [x(connections), y(rps)]);
+  const places = points.map((point) => [x(point.x), y(point.y)]);
   const dots = places.map(
     ([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="2.5" fill="${styles[system].colour}"/>`,
   );

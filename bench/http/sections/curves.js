@@ -35,10 +35,10 @@ export async function curves({ lifetime, folder, say }) {
       say(title);
       return contenders.map(({ name }) => ({
         system: name,
-        points: points.map(({ [name]: { connections, rps } }) => ({ connections, rps })),
+        points: points.map(({ [name]: { connections, rps } }) => ({ x: connections, y: rps })),
       }));
     });
-    measured.push({ title, lines });
+    measured.push({ title, unit: "requests/s", across: "connections", lines });
   }
   return { panels: measured };
 }

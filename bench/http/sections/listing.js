@@ -1,12 +1,12 @@
 import { jetstream } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { connect } from "nats";
-import { Client, timed } from "../../support/client.js";
+import { Client, post, timed } from "../../support/client.js";
 import { count, milliseconds } from "../../support/format.js";
 import { startModule } from "../../support/module-process.js";
 import { median } from "../../support/statistics.js";
 import { fill, KEY_BYTES } from "../fill.js";
-import { post, startStack } from "../stack.js";
+import { startStack } from "../stack.js";
 import { result } from "../targets.js";
 
 const MANY = 100_000;

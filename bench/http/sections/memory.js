@@ -9,11 +9,11 @@ export async function memory({ lifetime, folder, pace, say }) {
   const stack = await startStack(lifetime, { folder, sync: "2m" });
   const contenders = stack.contenders(["jetbucket"], "mixed");
   await warmUp(lifetime, contenders, { seconds: pace.soakStep });
-  const heaps = [await stack.gateway.ask("heap")];
+  const heaps = [await stack.gateway.call("heap")];
   const minutes = (steps) => `${((steps * pace.soakStep) / 60).toFixed(1)} min`;
   for (let step = 0; step < pace.soakSteps; step++) {
     await compare(lifetime, contenders, { connections: 64, rounds: 1, seconds: pace.soakStep });
-    heaps.push(await stack.gateway.ask("heap"));
+    heaps.push(await stack.gateway.call("heap"));
     say(`${minutes(step + 1)}: ${megabytes(heaps.at(-1))}`);
   }
   const [first, ...later] = heaps;

@@ -1,8 +1,9 @@
+import { post } from "../../support/client.js";
 import { rate } from "../../support/format.js";
 import { compare, speedup, warmUp } from "../../support/rounds.js";
 import { isInMemory } from "../../support/work-folder.js";
 import { BUCKET } from "../loads.js";
-import { post, startStack } from "../stack.js";
+import { startStack } from "../stack.js";
 import { result } from "../targets.js";
 
 const names = ["jetbucket", "obvious", "etcd"];

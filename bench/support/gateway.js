@@ -2,13 +2,11 @@
 import pino from "pino";
 import { createServer } from "../../dist/server.js";
 import { readSettings } from "../../dist/settings.js";
-import { endWithParent } from "../support/module-process.js";
-import { heapAfterCollection } from "../support/heap.js";
+import { heapAfterCollection, memoryAfterCollection } from "./heap.js";
+import { announce, answerCalls, endWithParent } from "./module-process.js";
 
 const settings = readSettings(["--port", "0", "--log-level", "silent"], process.env);
 const gateway = await createServer(settings, pino({ level: "silent" }));
 endWithParent(() => gateway.close());
-process.on("message", async (message) => {
-  if (message === "heap") process.send(await heapAfterCollection());
-});
-process.send({ port: Number(new URL(gateway.url).port) });
+answerCalls({ heap: heapAfterCollection, memory: memoryAfterCollection });
+announce({ port: Number(new URL(gateway.url).port) });
