@@ -29,9 +29,21 @@ module.exports = {
       "watch imports store",
     ),
     only(
+      "configs-stand-on-store-and-watch",
+      "^src/configs/",
+      "^src/(configs|store|watch|protocol)/",
+      "configs imports store and watch",
+    ),
+    only(
+      "secrets-stand-on-store",
+      "^src/secrets/",
+      "^src/(secrets|store|protocol)/",
+      "secrets imports store",
+    ),
+    only(
       "http-uses-services",
       "^src/http/",
-      "^src/(http|store|watch|protocol)/",
+      "^src/(http|configs|secrets|store|watch|protocol)/",
       "http imports services",
     ),
     only(
@@ -55,8 +67,9 @@ module.exports = {
     ),
     {
       name: "only-serve-starts-a-server",
+      comment: "and secrets, which rotates them without one",
       severity: "error",
-      from: { path: "^src/cli/", pathNot: "^src/cli/commands/serve\\.ts$" },
+      from: { path: "^src/cli/", pathNot: "^src/cli/commands/(serve|secrets)\\.ts$" },
       to: { path: "^src/server\\.ts$" },
     },
     {
@@ -81,6 +94,21 @@ module.exports = {
       to: { path: "node_modules", dependencyTypesNot: ["type-only"] },
     },
     {
+      name: "react-is-for-its-entry",
+      comment: "jetbucket/react alone needs React, an optional peer",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/sdk/react" },
+      to: { path: "node_modules/(@types/)?react" },
+    },
+    {
+      name: "react-entry-has-no-client",
+      comment:
+        "the client comes from the browser's or Node's entry: a second copy of it would be loaded",
+      severity: "error",
+      from: { path: "^src/sdk/react" },
+      to: { path: "^src/", pathNot: "^src/sdk/react", dependencyTypesNot: ["type-only"] },
+    },
+    {
       name: "protocol-imports-zod-at-most",
       severity: "error",
       from: { path: "^src/protocol/" },
@@ -102,7 +130,13 @@ module.exports = {
       name: "not-to-dev-dependency",
       severity: "error",
       from: { path: "^src/" },
-      to: { dependencyTypes: ["npm-dev"], dependencyTypesNot: ["type-only"] },
+      // React is a peer, and a development dependency for the tests.
+      to: {
+        path: "node_modules",
+        pathNot: "node_modules/react/",
+        dependencyTypes: ["npm-dev"],
+        dependencyTypesNot: ["type-only"],
+      },
     },
   ],
   options: {

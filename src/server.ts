@@ -4,12 +4,18 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Logger } from "pino";
+import { Configs } from "./configs/configs.ts";
 import { createApp } from "./http/app.ts";
 import { originPolicy } from "./http/origins.ts";
 import { WatchServer } from "./http/watch.ts";
+import { KvError } from "./protocol/errors.ts";
 import { limits } from "./protocol/limits.ts";
 import { findNatsServer } from "./nats/binary.ts";
 import { startNatsServer, type EmbeddedNatsServer } from "./nats/embedded.ts";
+import { findMasterKeys } from "./secrets/key-source.ts";
+import type { MasterKeys } from "./secrets/master-keys.ts";
+import type { Rotation } from "./secrets/rotation.ts";
+import { Secrets } from "./secrets/secrets.ts";
 import type { Settings } from "./settings.ts";
 import { Buckets } from "./store/buckets.ts";
 import { StoreConnection, type NatsOptions } from "./store/connection.ts";
@@ -34,6 +40,11 @@ export interface GatewayServer {
 const MONITORING = 3_000;
 /** Largest value with the embedded server, in bytes. */
 const MAX_VALUE = 1024 * 1024;
+/**
+ * Connections that may wait to be accepted. When a gateway goes, all its clients come to another one at once, and those for
+ * which there is no room here try again a second later.
+ */
+const BACKLOG = 4_096;
 /** How long requests under way may take once a shutdown has begun, in milliseconds. */
 const FINISH = 2_000;
 
@@ -52,11 +63,52 @@ export async function createServer(settings: Settings, log: Logger): Promise<Gat
   try {
     connection = await StoreConnection.open(natsOptions(settings, embedded));
     await learnSync(connection, settings, embedded, log);
-    return await serve(settings, log, connection, embedded);
+    const masters = await masterKeysOf(settings, embedded?.dataDir, log);
+    return await serve(settings, log, connection, embedded, masters);
   } catch (error) {
     await connection?.close();
     await embedded?.stop();
     throw error;
+  }
+}
+
+/** What a rotation did in an environment. */
+export interface EnvironmentRotation extends Rotation {
+  environment: string;
+}
+
+/**
+ * Brings the secrets of all environments under the primary master key, beside any gateways that serve them.
+ *
+ * @param onDone called after each environment
+ * @throws KvError `secrets_disabled` without a master key, `store_unavailable`
+ * @example
+ * await rotateSecrets(readSettings(["--nats-url", url], process.env), pino(), console.log);
+ */
+export async function rotateSecrets(
+  settings: Settings,
+  log: Logger,
+  onDone: (rotation: EnvironmentRotation) => void,
+): Promise<void> {
+  const embedded =
+    settings.natsUrl === undefined ? await EmbeddedNats.start(settings, log) : undefined;
+  let connection: StoreConnection | undefined;
+  try {
+    connection = await StoreConnection.open(natsOptions(settings, embedded));
+    const masters = await masterKeysOf(settings, embedded?.dataDir, log);
+    if (masters === undefined) {
+      throw new KvError(
+        "secrets_disabled",
+        "there is no master key: set JETBUCKET_MASTER_KEY or JETBUCKET_MASTER_KEY_FILE",
+      );
+    }
+    const secrets = new Secrets(new Buckets(connection), masters);
+    for (const environment of await secrets.environments()) {
+      onDone({ environment, ...(await secrets.rotate(environment)) });
+    }
+  } finally {
+    await connection?.close();
+    await embedded?.stop();
   }
 }
 
@@ -65,6 +117,7 @@ async function serve(
   log: Logger,
   connection: StoreConnection,
   embedded: EmbeddedNats | undefined,
+  masters: MasterKeys | undefined,
 ): Promise<GatewayServer> {
   const offConnection = connection.onChange((up) => {
     if (up) {
@@ -78,8 +131,16 @@ async function serve(
   const buckets = new Buckets(connection);
   const hub = new Hub(buckets);
   const origins = originPolicy(settings.allowedOrigins, settings.insecure);
-  const app = createApp({ buckets, log, origins, state: { isOpen: () => isOpen } });
-  const watches = new WatchServer({ hub, log, origins });
+  const watches = new WatchServer({ hub, log, origins, maxSockets: settings.maxSockets });
+  const app = createApp({
+    buckets,
+    configs: new Configs(buckets),
+    secrets: masters && new Secrets(buckets, masters),
+    watches,
+    log,
+    origins,
+    state: { isOpen: () => isOpen },
+  });
   const answer = getRequestListener(app);
   const http = createHttpServer((request, response) => void answer(request, response));
   watches.listen(http);
@@ -96,6 +157,7 @@ async function serve(
     isOpen = false;
     const closed = new Promise<void>((resolve) => http.close(() => resolve()));
     await hub.close();
+    watches.goAway();
     // Connections whose last request has been answered would be kept alive for the next one.
     const idle = setInterval(() => http.closeIdleConnections(), 50);
     await Promise.race([closed, delay(FINISH, undefined, { ref: false })]);
@@ -120,6 +182,26 @@ async function serve(
     failed: embedded?.failed ?? new Promise(() => undefined),
     close: () => (closing ??= close()),
   };
+}
+
+/** The keys that protect secrets: as the settings say, else of the folder of the embedded server, else none. */
+function masterKeysOf(
+  { masterKeys: keys, masterKeyFile: file }: Settings,
+  folder: string | undefined,
+  log: Logger,
+): Promise<MasterKeys | undefined> {
+  return findMasterKeys(
+    { keys, file, folder },
+    {
+      onCreated: (created, key) =>
+        log.warn(
+          { file: created, key },
+          "made a master key for secrets: keep a copy of this file elsewhere, without it they cannot be read",
+        ),
+      onExposed: (exposed) =>
+        log.warn({ file: exposed }, "others may read the file of the master key: chmod 600"),
+    },
+  );
 }
 
 /** The nats-server child, started again when it ends by itself. */
@@ -276,7 +358,7 @@ function listen(server: Server, port: number, host: string): Promise<void> {
           }),
         );
     });
-    server.listen(port, host, () => {
+    server.listen({ port, host, backlog: BACKLOG }, () => {
       server.removeAllListeners("error");
       resolve();
     });

@@ -2,6 +2,7 @@
  * What the gateway can be told: one table for flags, environment variables and the help text, so that none of them can
  * say something else than the others.
  */
+import { createSecretKey, type KeyObject } from "node:crypto";
 import { parseArgs } from "node:util";
 import { z } from "zod";
 
@@ -15,6 +16,10 @@ const port = z
   .regex(/^\d{1,5}$/, "expects a port number from 0 to 65535")
   .transform(Number)
   .refine((number) => number <= 65_535, "expects a port number from 0 to 65535");
+const count = z
+  .string()
+  .regex(/^[1-9]\d{0,8}$/, "expects a whole number from 1 on")
+  .transform(Number);
 const boolean = z
   .enum(["true", "false", "1", "0", ""])
   .transform((value) => value === "true" || value === "1" || value === "");
@@ -33,6 +38,18 @@ const natsServer = z
 const origin = z
   .string()
   .regex(/^(?:\*|https?:\/\/[^/\s]+\/?)$/, "expects origins such as https://app.example.com");
+
+const masterKeys = list
+  .pipe(
+    z.array(
+      z
+        .string()
+        .regex(/^[0-9a-f]{64}$/i, "expects keys of 64 hex digits, made by: openssl rand -hex 32"),
+    ),
+  )
+  // Key objects do not show what they hold, whoever prints the settings or dumps the heap.
+  .transform((keys) => keys.map((key) => createSecretKey(key, "hex")))
+  .refine((keys): keys is [KeyObject, ...KeyObject[]] => keys.length > 0, "holds no key");
 
 interface Option<T> {
   flag: string;
@@ -74,6 +91,13 @@ const table = {
     value: "list",
     help: "web pages that may use the gateway, by origin, separated by commas; * for all (default: pages of this machine)",
     schema: list.pipe(z.array(origin)).default([]),
+  }),
+  maxSockets: option({
+    flag: "max-sockets",
+    env: "JETBUCKET_MAX_SOCKETS",
+    value: "number",
+    help: "watch sockets at once, streams of events included; more are refused with 503. Each takes a file descriptor and some 10 KB (default: 20000)",
+    schema: count.default(20_000),
   }),
   logLevel: option({
     flag: "log-level",
@@ -174,6 +198,21 @@ const table = {
     help: "key of the client certificate, in PEM",
     schema: z.string().optional(),
   }),
+  masterKeys: option({
+    flag: "master-key",
+    env: "JETBUCKET_MASTER_KEY",
+    value: "keys",
+    help: "key that protects secrets, 64 hex digits; better in the environment than on a command line. Older ones may follow, separated by commas (default: a file made in the data folder; with --nats-url none, and no secrets)",
+    secret: true,
+    schema: masterKeys.optional(),
+  }),
+  masterKeyFile: option({
+    flag: "master-key-file",
+    env: "JETBUCKET_MASTER_KEY_FILE",
+    value: "file",
+    help: "file of such keys, one a line",
+    schema: z.string().optional(),
+  }),
 } as const;
 
 type Table = typeof table;
@@ -243,6 +282,11 @@ function checkTogether(settings: Settings): void {
   if (!loopbackHost.test(settings.host) && !settings.insecure) {
     throw new SettingsError(
       `--host ${settings.host}: whoever reaches this address could read and write everything; use 127.0.0.1, or add --insecure if something else keeps strangers out`,
+    );
+  }
+  if (settings.masterKeys !== undefined && settings.masterKeyFile !== undefined) {
+    throw new SettingsError(
+      "JETBUCKET_MASTER_KEY and JETBUCKET_MASTER_KEY_FILE are both set: give one of them",
     );
   }
   if ((settings.natsCert === undefined) !== (settings.natsKey === undefined)) {

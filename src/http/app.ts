@@ -1,7 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { Hono } from "hono";
 import type { Logger } from "pino";
+import type { Configs } from "../configs/configs.ts";
 import { KvError } from "../protocol/errors.ts";
+import type { Secrets } from "../secrets/secrets.ts";
 import type { Buckets } from "../store/buckets.ts";
 import type { Edge } from "./answer.ts";
 import { admit, preflight } from "./cross-origin.ts";
@@ -11,13 +13,23 @@ import type { OriginPolicy } from "./origins.ts";
 import { requestId, requestIdFrom } from "./request-id.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
+import { configRoutes } from "./routes/configs.ts";
 import { keyRoutes } from "./routes/keys.ts";
+import { metricsRoutes } from "./routes/metrics.ts";
 import { pastRoutes } from "./routes/past.ts";
+import { revealToAllButPages, secretRoutes } from "./routes/secrets.ts";
 import { updateRoutes } from "./routes/updates.ts";
 import { systemRoutes, type SystemState } from "./routes/system.ts";
+import { watchRoutes } from "./routes/watch.ts";
+import { GatewayMetrics } from "./metrics.ts";
+import type { WatchServer } from "./watch.ts";
 
 export interface AppDeps {
   buckets: Buckets;
+  configs: Configs;
+  /** Undefined where there is no master key. */
+  secrets: Secrets | undefined;
+  watches: WatchServer;
   log: Logger;
   origins: OriginPolicy;
   state: SystemState;
@@ -29,7 +41,8 @@ export type App = (
   bindings: { incoming: { headers: IncomingHttpHeaders } },
 ) => Response | Promise<Response>;
 
-export function createApp({ buckets, log, origins, state }: AppDeps): App {
+export function createApp(deps: AppDeps): App {
+  const { buckets, configs, secrets, watches, log, origins, state } = deps;
   const app = new Hono({ strict: true });
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
@@ -40,6 +53,10 @@ export function createApp({ buckets, log, origins, state }: AppDeps): App {
   pastRoutes(app, "/api/v1/kv/buckets", buckets);
   updateRoutes(app, "/api/v1/kv/buckets", buckets);
   bucketRoutes(app, "/api/v1/kv/buckets", buckets);
+  watchRoutes(app, "/api/v1/kv", watches);
+  configRoutes(app, "/api/v1/config", configs);
+  secretRoutes(app, "/api/v1/secrets", secrets, revealToAllButPages);
+  metricsRoutes(app, new GatewayMetrics(() => watches.stats()));
   systemRoutes(app, buckets, state);
 
   app.notFound((c) =>

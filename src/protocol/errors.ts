@@ -27,10 +27,13 @@ const statusOf = {
   value_too_large: 413,
   unsupported_media_type: 415,
   rate_limited: 429,
+  too_many_watches: 429,
   internal: 500,
+  secret_unreadable: 500,
   unsupported: 501,
   store_unavailable: 503,
   secrets_disabled: 503,
+  too_many_sockets: 503,
   shutting_down: 503,
   bucket_full: 507,
 } as const;

@@ -8,6 +8,12 @@ export const limits = {
   filter: 1024,
   /** Filters of one watch. */
   filtersPerWatch: 64,
+  /** Watches of one multiplexed socket. */
+  watchesPerSocket: 256,
+  /** Filters of all watches of one multiplexed socket together. */
+  filtersPerSocket: 1024,
+  /** Length of the id that a client gives to a watch of a multiplexed socket, in characters. */
+  watchId: 64,
   /** Revisions that a bucket can keep per key. */
   history: 64,
   /** Page size of a listing. */
@@ -22,6 +28,12 @@ export const limits = {
   description: 1024,
   /** Length of a key's description, in characters. */
   keyDescription: 256,
+  /** Length of an environment's name, in characters. */
+  environment: 64,
+  /** Length of a secret in UTF-8 bytes. */
+  secret: 64 * 1024,
+  /** Body of a request that brings a secret: escaped in JSON it can be six times as long. */
+  secretBody: 400 * 1024,
   /** Items of a batch, operations of a transaction. */
   items: 1000,
   /** Body of a batch or a transaction. */

@@ -100,6 +100,102 @@ export const compactSchema = z.strictObject({ older_than: ttl.optional() });
 
 export const restoreSchema = z.strictObject({ revision: z.int().min(1) });
 
+const environmentSchema = z
+  .string()
+  .regex(
+    new RegExp(`^[A-Za-z0-9_-]{1,${limits.environment}}$`),
+    `an environment's name is 1 to ${limits.environment} letters, digits, "_" and "-"`,
+  );
+
+/**
+ * The environment that a request is about. Some clients send `current` for the one that their key belongs to.
+ *
+ * @param header `X-Ironflow-Environment`
+ * @param own the environment of whoever asks
+ * @throws KvError `invalid_request`
+ */
+export function environmentOf(header: string | undefined, own = "default"): string {
+  if (header === undefined || header === "" || header === "current") return own;
+  return parseWith(environmentSchema, header);
+}
+
+const utf8Length = (text: string): number => new TextEncoder().encode(text).length;
+
+/** The name of a config document or a secret. It is a segment of a path, where `.` and `..` would not arrive. */
+const nameSchema = z
+  .string()
+  .refine((name) => name !== "", "must not be empty")
+  .refine((name) => utf8Length(name) <= limits.key, `has at most ${limits.key} bytes in UTF-8`)
+  .refine(
+    (name) => name.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(name),
+    "must be valid Unicode without control characters",
+  )
+  .refine((name) => name !== "." && name !== "..", 'must not be "." or ".."');
+const namedSchema = z.strictObject({ name: nameSchema });
+
+/** Checks the name of a config document or a secret. @throws KvError `invalid_request` */
+export function parseName(name: string): string {
+  return parseWith(namedSchema, { name }).name;
+}
+
+const secretValue = z
+  .string()
+  // Half of a surrogate pair would come back as another character.
+  .refine((value) => value.isWellFormed(), "must be valid Unicode")
+  .refine((value) => utf8Length(value) <= limits.secret, `has at most ${limits.secret} bytes`);
+const secretDescription = z
+  .string()
+  .max(limits.keyDescription)
+  .refine((text) => text.isWellFormed(), "must be valid Unicode")
+  .optional();
+
+export const createSecretSchema = z.strictObject({
+  name: nameSchema,
+  value: secretValue,
+  description: secretDescription,
+});
+export const setSecretSchema = z.strictObject({
+  value: secretValue,
+  description: secretDescription,
+});
+export const changeSecretSchema = z.strictObject({
+  name: nameSchema.optional(),
+  description: secretDescription,
+});
+
+/** A config document in a listing. Its names are those of the clients that know these routes. */
+export interface ConfigInfo {
+  name: string;
+  revision: number;
+  updatedAt: string;
+}
+
+export interface ConfigList {
+  configs: ConfigInfo[];
+}
+
+/** A config document as the API shows it. */
+export interface ConfigBody extends ConfigInfo {
+  data: Record<string, unknown>;
+}
+
+/** What is known of a secret beside its value. */
+export interface SecretInfo {
+  name: string;
+  revision: number;
+  description?: string;
+  created_at: string;
+  /** When the value was set; neither a new name or description nor a new encryption key changes it. */
+  updated_at: string;
+}
+
+/** A secret, revealed. */
+export interface SecretValue {
+  name: string;
+  value: string;
+  revision: number;
+}
+
 /** A bucket as the API shows it. */
 export interface BucketInfo {
   name: string;
@@ -163,14 +259,42 @@ export interface HistoryList {
 export const includes = ["snapshot", "updates", "history"] as const;
 export type Include = (typeof includes)[number];
 
+/** A change of one key, without what says whose it is. */
+export interface ChangeBody extends EntryBody {
+  /** Bytes of the value, in a watch without values. */
+  size?: number;
+  /**
+   * The gateway found out late that the key is gone. The revision says when it was noticed, and other changes may have been
+   * delivered with higher ones before.
+   */
+  inferred?: true;
+}
+
+/** What any frame of a gateway can have. */
+interface ServerFrame {
+  /** Which watch it is for; on a multiplexed socket only, where it comes first. */
+  id?: string;
+  /** So many older frames were replaced by newer ones since the frame before, because the socket did not keep up. */
+  conflated?: number;
+}
+
 /** A change of one key. */
-export interface UpdateFrame extends EntryBody {
+export interface UpdateFrame extends ServerFrame, ChangeBody {
   type: "kv_update";
   bucket: string;
 }
 
+/** Changes that were made at once, all or none: those of them that the watch wants. */
+export interface TransactionFrame extends ServerFrame {
+  type: "kv_transaction";
+  bucket: string;
+  /** The last revision of the transaction, also when the watch does not want the change that has it. */
+  revision: number;
+  events: ChangeBody[];
+}
+
 /** The snapshot or the catch-up is complete; everything that follows is live. */
-export interface ReadyFrame {
+export interface ReadyFrame extends ServerFrame {
   type: "kv_ready";
   /** Opaque: where in the bucket's life the watch stands. */
   position: string;
@@ -178,20 +302,74 @@ export interface ReadyFrame {
   count: number;
 }
 
+/** Everything up to a position was delivered, although there may have been nothing to deliver. */
+export interface BookmarkFrame extends ServerFrame {
+  type: "kv_bookmark";
+  position: string;
+}
+
+/** Why a watch cannot go on where it was. */
+export const resetReasons = [
+  "epoch_changed",
+  "too_old",
+  "future",
+  "filter_changed",
+  "lagged",
+] as const;
+export type ResetReason = (typeof resetReasons)[number];
+
+/** A snapshot follows, and what it does not name is gone. */
+export interface ResetFrame extends ServerFrame {
+  type: "kv_reset";
+  reason: ResetReason;
+}
+
 /** The gateway has lost touch with JetStream; `kv_ready` follows when it is current again. */
-export interface StaleFrame {
+export interface StaleFrame extends ServerFrame {
   type: "kv_stale";
   reason: string;
 }
 
-/** The watch ends; the close of the socket follows. */
-export interface ErrorFrame {
+/** The watch ends. Of a socket with one watch the close follows; on a multiplexed one the others go on. */
+export interface ErrorFrame extends ServerFrame {
   type: "error";
-  message: string;
   code: ErrorCode;
+  message: string;
+  /** Whether the same watch may succeed later. */
+  retryable: boolean;
 }
 
-export type WatchFrame = UpdateFrame | ReadyFrame | StaleFrame | ErrorFrame;
+/** The answer to `unwatch`: nothing with this id follows. */
+export interface UnwatchedFrame extends ServerFrame {
+  id: string;
+  type: "unwatched";
+}
+
+/** What a gateway sends. */
+export type WatchFrame =
+  | UpdateFrame
+  | TransactionFrame
+  | ReadyFrame
+  | BookmarkFrame
+  | ResetFrame
+  | StaleFrame
+  | ErrorFrame
+  | UnwatchedFrame;
+
+/** What a client may send over a multiplexed socket, apart from the id, which is checked before. */
+export const watchSchema = z.strictObject({
+  type: z.literal("watch"),
+  id: z.string(),
+  bucket: z.string(),
+  keys: z.array(z.string()).optional(),
+  include: z.enum(includes).optional(),
+  since: z.string().optional(),
+  values: z.boolean().optional(),
+});
+export const unwatchSchema = z.strictObject({ type: z.literal("unwatch"), id: z.string() });
+export type WatchRequest = z.infer<typeof watchSchema>;
+export type UnwatchRequest = z.infer<typeof unwatchSchema>;
+export type ClientFrame = WatchRequest | UnwatchRequest;
 
 /**
  * Validates a value by a schema.

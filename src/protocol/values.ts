@@ -12,7 +12,7 @@ export interface Value {
 }
 
 // Strict, and a byte order mark is kept: it would make stored JSON invalid when spliced into a response.
-const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const strictUtf8 = /* @__PURE__ */ new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** The text of valid UTF-8 bytes, else undefined. */
 export function utf8(bytes: Uint8Array): string | undefined {

@@ -29,7 +29,7 @@ const browser: Platform = {
     socket.onopen = () => handlers.onOpen();
     socket.onmessage = ({ data }: MessageEvent<unknown>) => handlers.onMessage(String(data));
     socket.onclose = ({ code, reason }) => handlers.onClose(code, reason);
-    return { close: () => socket.close() };
+    return { send: (text) => socket.send(text), close: () => socket.close() };
   },
 };
 

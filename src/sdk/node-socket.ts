@@ -55,6 +55,7 @@ export function nodeSockets({ silenceMs = SILENCE_MS } = {}): SocketFactory {
       if (!refused) handlers.onClose(code, reason.toString());
     });
     return {
+      send: (text) => socket.send(text),
       close() {
         if (socket.readyState === WebSocket.OPEN) socket.close(1000);
         else socket.terminate();

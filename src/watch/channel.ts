@@ -1,62 +1,74 @@
 /**
  * All watches of one bucket on this gateway: one feed, one decoding and one frame per change, many sockets.
  *
- * A watch joins in three steps. It registers while the feed runs, so that every change from then on is either
- * delivered or remembered in `recent`. It reads what is there (snapshot or history) from the stream, up to a barrier:
- * the last revision that the reading covers. Then it gets the remembered changes behind the barrier, and is live.
- * Watches that join at the same time with the same filters share one reading. Whose socket does not keep up with it goes
- * on in a second lane, behind what it was sent, so that the others need not wait.
+ *     joins ──► reads what is stored ──► catches up by the ring ──► live
+ *        └── goes on at a position ──────────┘                       │
+ *                     ▲                                              │ more waits for its socket than may
+ *                     └── resets, once its socket has drained ◄──────┘
+ *
+ * The ring holds what has happened lately, whether somebody watches or not. A watch that has caught up with it becomes a member
+ * of its audience at the end of a turn, when nothing waits for the others either: so it gets every change once.
  */
 import { closeCodes } from "../protocol/close-codes.ts";
+import type { ResetReason } from "../protocol/messages.ts";
+import { encodePosition, parsePosition } from "../protocol/position.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Bucket } from "../store/bucket.ts";
-import type { Change, Feed, FeedEnd, FeedListener } from "../store/feed.ts";
+import type { Feed, FeedEnd, FeedEvent, FeedListener } from "../store/feed.ts";
 import type { FeedLease } from "../store/feeds.ts";
-import { FilterIndex } from "./filters.ts";
-import { readyFrame, staleFrame, updateFrame, type Frame } from "./frames.ts";
-import { encodePosition } from "../protocol/position.ts";
-import { Recent } from "./recent.ts";
-import type { Progress, Watch } from "./watch.ts";
+import type { Audience } from "./audience.ts";
+import { Audiences } from "./audiences.ts";
+import { CatchUp } from "./catch-up.ts";
+import { readyFrame, resetFrame, staleFrame } from "./frames.ts";
+import type { HubResources } from "./hub-resources.ts";
+import { Moment, type Origin } from "./moment.ts";
+import type { Paced } from "./pacer.ts";
+import { Readings, type Reading, type ReadingHost } from "./readings.ts";
+import { Resumption, type Present, type ResumptionHost } from "./resumption.ts";
+import { Ring } from "./ring.ts";
+import type { End, WatchOptions, WatchSocket } from "./watch.ts";
+import { Watcher, type WatcherHost } from "./watcher.ts";
 
-/** Bytes of changes that are remembered while watches catch up. */
-const RECENT_BYTES = 64 * 1024 * 1024;
-/** How long a socket may hold up a reading before it has to go on in the slow lane, in milliseconds. */
-const QUICK_PATIENCE = 100;
-/**
- * How long it may stand still there before it is given up. Less than the time for which JetStream keeps the consumer of
- * a reading that nobody goes on with.
- */
-const PATIENCE = 5_000;
+/** Bytes for one socket after which a turn ends early. */
+const TURN = 256 * 1024;
 
-/** Watches that catch up one group after the other, so that the readings under way are two, however many watches wait. */
-interface Lane {
-  readonly patience: number;
-  /** Where watches go that do not keep up here; without it they are ended. */
-  readonly slower?: Lane;
-  waiting: Watch[];
-  isBusy: boolean;
-}
-
-export class Channel implements FeedListener {
-  readonly name: string;
+export class Channel
+  implements FeedListener, WatcherHost, ReadingHost, ResumptionHost, Origin, Paced
+{
+  readonly bucketName: string;
+  readonly resources: HubResources;
+  readonly ring: Ring;
+  readonly #onIdle: () => void;
   readonly #onEnd: () => void;
-  readonly #watches = new Set<Watch>();
-  readonly #filters = new FilterIndex<Watch>();
-  readonly #recent = new Recent(RECENT_BYTES);
-  readonly #catchingUp = new Set<Watch>();
-  readonly #lane: Lane = {
-    patience: QUICK_PATIENCE,
-    slower: { patience: PATIENCE, waiting: [], isBusy: false },
-    waiting: [],
-    isBusy: false,
-  };
-  #dirty = new Set<Watch>();
+  readonly #watchers = new Set<Watcher>();
+  readonly #audiences = new Audiences();
+  /** Who needs the ring to keep what they have still to get. */
+  readonly #catchingUp = new Set<Watcher>();
+  /** Those of them who get the next part with the next turn. */
+  #following: Watcher[] = [];
+  /** What happened in this turn. */
+  #turn: Moment[] = [];
+  /** Revision up to which the members have got everything, as far as they have room for it. */
+  #flushed = 0;
+  /** While the feed makes up for a loss: up to where it had seen everything. */
+  #lostAt: number | undefined;
+  #staleReason = "";
+  #waiting: (() => void)[] = [];
   #lease: FeedLease | undefined;
-  #end: ((watch: Watch) => void) | undefined;
+  #readings: Readings | undefined;
+  #resumption: Resumption | undefined;
+  #bookmarks: NodeJS.Timeout | undefined;
+  #end: End | undefined;
 
-  /** @param onEnd called once when the feed is over and all watches have been ended */
-  constructor(name: string, onEnd: () => void) {
-    this.name = name;
+  /**
+   * @param onIdle called when the last watch has gone
+   * @param onEnd called once when the feed is over and all watches have been ended
+   */
+  constructor(name: string, resources: HubResources, onIdle: () => void, onEnd: () => void) {
+    this.bucketName = name;
+    this.resources = resources;
+    this.ring = new Ring(resources.rings);
+    this.#onIdle = onIdle;
     this.#onEnd = onEnd;
   }
 
@@ -64,235 +76,334 @@ export class Channel implements FeedListener {
   start(lease: FeedLease): void {
     this.#lease = lease;
     // Its end can come first.
-    if (this.#end !== undefined) lease.close();
-  }
-
-  get size(): number {
-    return this.#watches.size;
-  }
-
-  join(watch: Watch): void {
     if (this.#end !== undefined) {
-      this.#end(watch);
+      lease.close();
       return;
     }
-    this.#watches.add(watch);
-    this.#filters.add(watch, watch.options.patterns);
-    if (watch.options.include === "updates") {
-      watch.barrier = this.feed.position;
-      this.#goLive(watch);
-      return;
-    }
-    this.#catchingUp.add(watch);
-    this.#queue(watch, this.#lane);
+    const { feed } = lease;
+    // Where it was when it lost touch is not known.
+    if (!feed.isCurrent) this.#lostAt = -1;
+    this.ring.restart(feed.position);
+    this.#readings = new Readings(this);
+    this.#resumption = new Resumption(this);
+    this.#bookmarks = setInterval(() => this.#pushBookmarks(), this.resources.bookmarks).unref();
   }
 
-  leave(watch: Watch): void {
-    if (!this.#watches.delete(watch)) return;
-    this.#filters.delete(watch, watch.options.patterns);
-    this.#dirty.delete(watch);
-    this.#caughtUp(watch);
+  /** Watches that there are. */
+  get size(): number {
+    return this.#watchers.size;
   }
 
-  /** Ends the feed and every watch. */
-  close(code: number, reason: string): void {
-    this.#lease!.close();
-    this.#endAll((watch) => watch.end(code, reason));
+  get hasStarted(): boolean {
+    return this.#lease !== undefined;
+  }
+
+  /** Whether all watches have been ended, so that there can be no new ones. */
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
   }
 
   get feed(): Feed {
     return this.#lease!.feed;
   }
 
-  onChange(change: Change): void {
-    let frame: Frame | undefined;
-    const make = (): Frame => (frame ??= updateFrame(this.name, change));
-    if (this.#catchingUp.size > 0) this.#recent.push({ change, frame: make() });
-    this.#filters.forEachMatch(change.suffix, (watch) => {
-      if (watch.isLive && isBehindBarrier(watch, change)) this.#push(watch, make());
-    });
-  }
-
-  onStale(reason: string): void {
-    const frame = staleFrame(reason);
-    for (const watch of this.#watches) {
-      if (watch.isLive && watch.socket.isExtended) this.#push(watch, frame);
-    }
-  }
-
-  onCurrent(): void {
-    for (const watch of this.#watches) if (watch.isLive) this.#announce(watch);
-  }
-
-  onEnd(why: FeedEnd): void {
-    this.#endAll((watch) => {
-      if (why === "bucket_gone") endGone(watch, this.name);
-      else watch.end(closeCodes.overloaded, "changes were missed: watch again");
-    });
-    this.#lease?.close();
-    this.#onEnd();
-  }
-
-  #endAll(end: (watch: Watch) => void): void {
-    this.#end = end;
-    for (const watch of [...this.#watches]) end(watch);
-  }
-
-  #queue(watch: Watch, lane: Lane): void {
-    watch.reading = readingOf(watch);
-    lane.waiting.push(watch);
-    if (!lane.isBusy) void this.#catchUp(lane);
-  }
-
-  #caughtUp(watch: Watch): void {
-    this.#catchingUp.delete(watch);
-    if (this.#catchingUp.size === 0) this.#recent.clear();
-  }
-
-  async #catchUp(lane: Lane): Promise<void> {
-    lane.isBusy = true;
-    while (lane.waiting.length > 0) {
-      const { reading } = lane.waiting[0]!;
-      const group = new Set(lane.waiting.filter((watch) => watch.reading === reading));
-      lane.waiting = lane.waiting.filter((watch) => !group.has(watch));
-      try {
-        await this.#read(group, lane);
-      } catch (error) {
-        for (const watch of group) {
-          if (error instanceof KvError && error.code === "bucket_not_found")
-            endGone(watch, this.name);
-          else watch.end(closeCodes.overloaded, "the bucket could not be read: watch again");
-        }
-      }
-      for (const watch of group) this.#caughtUp(watch);
-    }
-    lane.isBusy = false;
-  }
-
-  /** Reads what is stored for watches that want the same of it, and takes them live. */
-  async #read(group: Set<Watch>, lane: Lane): Promise<void> {
-    const [{ options, progress }] = [...group] as [Watch];
-    const { patterns, include } = options;
-    const { start, sent } = progress ?? { start: this.feed.position, sent: 0 };
-    let reached = sent;
-    await this.#paced(group, lane, { start, sent });
-    if (group.size === 0) return;
-    let barrier = Math.max(this.feed.position, sent);
-    for await (const batch of this.bucket.read(patterns, include === "history" ? "all" : "last")) {
-      for (const { entry } of batch) {
-        barrier = Math.max(barrier, entry.revision);
-        if (entry.revision <= sent) continue;
-        reached = entry.revision;
-        // A delete that came while this is read may be of a key that was sent before: only older ones can be left out.
-        if (include === "snapshot" && entry.operation === "delete" && entry.revision <= start) {
-          continue;
-        }
-        const frame = updateFrame(this.name, entry);
-        for (const watch of group) this.#push(watch, frame);
-        // A batch can be more than an outbox may hold, even that of a socket that keeps up.
-        if (isHeldUp(group)) await this.#paced(group, lane, { start, sent: reached });
-        if (group.size === 0) return;
-      }
-      await this.#paced(group, lane, { start, sent: reached });
-      if (group.size === 0) return;
-    }
-    if (!this.#recent.reachesBack(barrier)) {
-      throw new KvError("store_unavailable", "more changed while catching up than is remembered");
-    }
-    for (const watch of group) {
-      if (watch.isClosed) continue;
-      watch.barrier = barrier;
-      for (const { change, frame } of this.#recent) {
-        if (isBehindBarrier(watch, change) && wants(watch, change)) this.#push(watch, frame);
-      }
-      this.#goLive(watch);
-    }
-  }
-
   get bucket(): Bucket {
     return this.feed.bucket;
   }
 
-  /**
-   * Waits until all of a group keep up. Who does not for long leaves the group: for the slower lane, where it goes on
-   * behind what it was sent, or for good.
-   */
-  async #paced(group: Set<Watch>, lane: Lane, progress: Progress): Promise<void> {
-    await Promise.all(
-      Array.from(group, async (watch) => {
-        watch.flush();
-        await watch.clear(lane.patience);
-      }),
+  get origin(): Origin {
+    return this;
+  }
+
+  position(revision: number): string {
+    return encodePosition({ epoch: this.bucket.epoch, revision });
+  }
+
+  /** What a watch that begins now must not miss. @throws KvError `store_unavailable`, `bucket_not_found` */
+  present(): Promise<Present> {
+    return this.#resumption!.present();
+  }
+
+  /** @param present of before the watch began: what happened since is for it to hear */
+  join(options: WatchOptions, socket: WatchSocket, present: Present): Watcher {
+    const audience = this.#audiences.join(options, socket.format);
+    const watcher = new Watcher(this, audience, socket);
+    this.#watchers.add(watcher);
+    if (this.#end !== undefined) watcher.end(this.#end);
+    else if (options.since !== undefined) this.#resume(watcher, options.since, present);
+    else if (options.include === "updates") this.#follow(watcher, present.next, 0);
+    else this.#begin(watcher);
+    return watcher;
+  }
+
+  leave(watcher: Watcher): void {
+    if (!this.#watchers.delete(watcher)) return;
+    watcher.audience.members.delete(watcher);
+    this.#audiences.leave(watcher.audience);
+    this.#caughtUp(watcher);
+    if (this.#watchers.size === 0 && this.#end === undefined) this.#onIdle();
+  }
+
+  /** Ends the feed and every watch. */
+  close(code: number, reason: string): void {
+    this.#finish({ code, reason, retryable: true });
+    this.#lease?.close();
+  }
+
+  onEvent(event: FeedEvent): void {
+    const isLate = event.changes.some((change) => change.isLate === true);
+    const lostAt = isLate ? (this.#lostAt ?? this.#flushed) : undefined;
+    const moment = new Moment(this, event, this.#lostAt === undefined, lostAt);
+    this.ring.push(moment);
+    const length = this.#audiences.push(moment);
+    if (length === 0) return;
+    this.#turn.push(moment);
+    if (length > TURN) this.flush();
+    else this.resources.pacer.schedule(this);
+  }
+
+  onStale(reason: string): void {
+    // Anything that happens before the start is not known at all.
+    if (this.#lease === undefined) return;
+    this.#lostAt ??= this.feed.position;
+    this.#staleReason = reason;
+    this.#audiences.pushStale(reason);
+    this.resources.pacer.schedule(this);
+  }
+
+  onCurrent(): void {
+    if (this.#lease === undefined) return;
+    if (this.#lostAt !== undefined) this.ring.addGap(this.#lostAt, this.feed.position);
+    this.#lostAt = undefined;
+    this.flush();
+    for (const watcher of this.#watchers) {
+      if (!watcher.audience.isPlain && watcher.audience.members.has(watcher))
+        this.#announce(watcher);
+    }
+    this.#wakeWaiting();
+  }
+
+  onEnd(why: FeedEnd): void {
+    this.#finish(
+      why === "bucket_gone"
+        ? this.#gone
+        : {
+            code: closeCodes.overloaded,
+            reason: "changes were missed: watch again",
+            retryable: true,
+          },
     );
-    for (const watch of group) {
-      if (!watch.isClosed && watch.outbox.isClear) continue;
-      group.delete(watch);
-      if (watch.isClosed) continue;
-      if (lane.slower === undefined) {
-        watch.end(closeCodes.overloaded, "too slow to take the snapshot");
-      } else {
-        watch.progress = progress;
-        this.#queue(watch, lane.slower);
-      }
-    }
+    this.#lease?.close();
+    this.#onEnd();
   }
 
-  #goLive(watch: Watch): void {
-    watch.isLive = true;
-    this.#announce(watch);
+  whenCurrent(): Promise<void> {
+    if (this.#lostAt === undefined || this.#end !== undefined) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Tells that a watch has all up to the present. */
-  #announce(watch: Watch): void {
-    if (watch.socket.isExtended) {
-      watch.outbox.pushWhenClear(() => {
-        const revision = Math.max(this.feed.position, watch.barrier);
-        return readyFrame(encodePosition({ epoch: this.bucket.epoch, revision }), watch.count);
+  onRead(watcher: Watcher, { from }: Reading): void {
+    watcher.reading = undefined;
+    this.#follow(watcher, from, 0);
+  }
+
+  /** A watch cannot go on where it is, because too much has happened since. */
+  onBehind(watcher: Watcher): void {
+    const { audience } = watcher;
+    watcher.cursor = undefined;
+    watcher.reading = undefined;
+    this.#caughtUp(watcher);
+    audience.members.delete(watcher);
+    watcher.discard();
+    if (audience.isPlain || audience.wantsHistory) {
+      watcher.end({
+        code: closeCodes.overloaded,
+        reason: "too slow: more changed than can wait",
+        retryable: true,
       });
+      return;
     }
-    this.#touch(watch);
+    watcher.whenClear(() => {
+      if (watcher.isClosed) return;
+      this.#tellReset(watcher, "lagged");
+      this.#catchingUpWith(watcher);
+      this.#readings!.beginSlowly(watcher);
+    });
   }
 
-  #push(watch: Watch, frame: Frame): void {
-    if (watch.isClosed) return;
-    watch.push(frame);
-    if (watch.outbox.overflowed) watch.end(closeCodes.overloaded, "too slow");
-    else this.#touch(watch);
+  onOverflow(watcher: Watcher): void {
+    this.resources.counters.overflows += 1;
+    this.onBehind(watcher);
   }
 
-  /** Everything that one turn of the event loop brings leaves together at its end. */
-  #touch(watch: Watch): void {
-    if (this.#dirty.size === 0) {
-      setImmediate(() => {
-        const dirty = this.#dirty;
-        this.#dirty = new Set();
-        for (const each of dirty) each.flush();
-      });
+  onFailed(watcher: Watcher, error: unknown): void {
+    if (error instanceof KvError && error.code === "bucket_not_found") {
+      watcher.end(this.#gone);
+      return;
     }
-    this.#dirty.add(watch);
+    watcher.end({
+      code: closeCodes.overloaded,
+      reason: "the bucket could not be read: watch again",
+      retryable: true,
+    });
   }
-}
 
-/** What a watch needs to have read: watches with the same answer share a reading. */
-function readingOf({ options, progress }: Watch): string {
-  const patterns = options.patterns.map((pattern) => pattern.text);
-  return JSON.stringify([options.include, patterns, progress]);
-}
+  /** The end of a turn: what has happened goes to the members, and who has caught up becomes one. */
+  flush(): void {
+    if (this.#end !== undefined) return;
+    this.#audiences.flush();
+    this.#flushed = this.feed.position;
+    this.#advance();
+    for (const moment of this.#turn) moment.settle();
+    this.#turn = [];
+  }
 
-function isHeldUp(group: Set<Watch>): boolean {
-  for (const watch of group) if (watch.isClosed || !watch.outbox.isClear) return true;
-  return false;
-}
+  #begin(watcher: Watcher): void {
+    this.#catchingUpWith(watcher);
+    this.#readings!.begin(watcher);
+  }
 
-/** Whether a change came after what the watch got by reading. Deletes that the feed found out later always did. */
-function isBehindBarrier(watch: Watch, change: Change): boolean {
-  return change.revision > watch.barrier || change.isLate === true;
-}
+  #resume(watcher: Watcher, since: string, present: Present): void {
+    const position = parsePosition(since);
+    if (position?.epoch !== Date.parse(this.bucket.epoch)) {
+      this.#startOver(watcher, "epoch_changed");
+      return;
+    }
+    const { revision, hash } = position;
+    if (hash !== undefined && hash !== watcher.audience.hash) {
+      this.#startOver(watcher, "filter_changed");
+      return;
+    }
+    const next = this.#resumption!.now(revision, present);
+    if (next !== undefined) this.#follow(watcher, next, revision);
+    else void this.#resumeLater(watcher, revision);
+  }
 
-function wants(watch: Watch, change: Change): boolean {
-  return watch.options.patterns.some((pattern) => pattern.matches(change.suffix));
-}
+  async #resumeLater(watcher: Watcher, revision: number): Promise<void> {
+    this.#catchingUpWith(watcher);
+    const { isPlain, dialect } = watcher.audience;
+    if (this.#lostAt !== undefined && !isPlain)
+      watcher.write(staleFrame(dialect, this.#staleReason).bytes, 0);
+    try {
+      const found = await this.#resumption!.find(revision);
+      if (typeof found === "string") this.#startOver(watcher, found);
+      else this.#follow(watcher, found, revision);
+    } catch (error) {
+      this.onFailed(watcher, error);
+    }
+  }
 
-function endGone(watch: Watch, bucket: string): void {
-  watch.end(closeCodes.bucketGone, `bucket "${bucket}" was deleted`, "bucket_not_found");
+  #startOver(watcher: Watcher, reason: ResetReason): void {
+    if (watcher.isClosed) return;
+    this.#tellReset(watcher, reason);
+    this.#begin(watcher);
+  }
+
+  #tellReset(watcher: Watcher, reason: ResetReason): void {
+    this.resources.counters.resets[reason] += 1;
+    if (!watcher.audience.isPlain)
+      watcher.write(resetFrame(watcher.audience.dialect, reason).bytes, 0);
+  }
+
+  #catchingUpWith(watcher: Watcher): void {
+    if (watcher.isClosed || this.#catchingUp.has(watcher)) return;
+    this.#catchingUp.add(watcher);
+    this.ring.pin();
+  }
+
+  #caughtUp(watcher: Watcher): void {
+    if (this.#catchingUp.delete(watcher)) this.ring.unpin();
+  }
+
+  /** Takes a watch on from a change in the ring. */
+  #follow(watcher: Watcher, next: number, after: number): void {
+    if (watcher.isClosed) return;
+    this.#catchingUpWith(watcher);
+    watcher.cursor = { next, after };
+    this.#following.push(watcher);
+    this.resources.pacer.schedule(this);
+  }
+
+  /** Sends the next part to those who catch up. Nothing waits for the members now. */
+  #advance(): void {
+    const following = this.#following;
+    if (following.length === 0) return;
+    this.#following = [];
+    const isCurrent = this.#lostAt === undefined;
+    const catchUp = new CatchUp(
+      this.ring,
+      isCurrent ? (audience) => this.#positionOf(audience, this.#flushed) : undefined,
+    );
+    for (const watcher of following) {
+      const { cursor } = watcher;
+      if (watcher.isClosed || cursor === undefined) continue;
+      if (!this.ring.reachesBack(cursor.next)) this.onBehind(watcher);
+      else if (!watcher.isClear) watcher.whenClear(() => this.#goOn(watcher));
+      else if (catchUp.advance(watcher, cursor)) this.#admit(watcher);
+      else this.#goOn(watcher);
+    }
+    catchUp.settle();
+  }
+
+  #goOn(watcher: Watcher): void {
+    if (watcher.isClosed) return;
+    this.#following.push(watcher);
+    this.resources.pacer.schedule(this);
+  }
+
+  #admit(watcher: Watcher): void {
+    watcher.cursor = undefined;
+    this.#caughtUp(watcher);
+    if (watcher.isClosed) return;
+    const { audience } = watcher;
+    audience.members.add(watcher);
+    // It is ready once the feed is current again.
+    if (this.#lostAt !== undefined && !audience.isPlain)
+      watcher.write(staleFrame(audience.dialect, this.#staleReason).bytes, 0);
+  }
+
+  /** Tells a live watch that it has all up to the present. */
+  #announce(watcher: Watcher): void {
+    const { audience } = watcher;
+    watcher.mark(() => {
+      // Nothing waits for the watch now, but something may wait for the end of the turn.
+      const revision = this.#audiences.hasPending ? this.#flushed : this.feed.position;
+      return readyFrame(audience.dialect, this.#positionOf(audience, revision), watcher.count);
+    });
+  }
+
+  #pushBookmarks(): void {
+    if (this.#lostAt !== undefined || this.#end !== undefined) return;
+    const revision = this.feed.position;
+    this.#audiences.pushBookmarks(revision, (audience) => this.#positionOf(audience, revision));
+    if (this.#audiences.hasPending) this.resources.pacer.schedule(this);
+  }
+
+  #positionOf({ hash }: Audience, revision: number): string {
+    return encodePosition({ epoch: this.bucket.epoch, revision }, hash);
+  }
+
+  get #gone(): End {
+    return {
+      code: closeCodes.bucketGone,
+      reason: `bucket "${this.bucketName}" was deleted`,
+      error: "bucket_not_found",
+      retryable: false,
+    };
+  }
+
+  #finish(end: End): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    clearInterval(this.#bookmarks);
+    for (const watcher of [...this.#watchers]) watcher.end(end);
+    this.#wakeWaiting();
+    this.ring.close();
+  }
+
+  #wakeWaiting(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
 }

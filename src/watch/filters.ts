@@ -1,48 +1,137 @@
 import type { KeyPattern } from "../protocol/keys.ts";
 
-/**
- * Who wants to hear of which keys. Single keys, the most common filter, are found by a look-up; only real patterns
- * are tried one by one.
- */
-export class FilterIndex<T> {
-  readonly #byKey = new Map<string, Set<T>>();
-  readonly #byPattern = new Map<T, KeyPattern[]>();
+/** A member as it stands in the index. */
+interface Seat<T> {
+  readonly member: T;
+  /** The search that found it last, so that no search finds it twice. */
+  found: number;
+}
 
-  add(member: T, patterns: readonly KeyPattern[]): void {
-    const open: KeyPattern[] = [];
-    for (const pattern of patterns) {
-      if (!isSingleKey(pattern)) {
-        open.push(pattern);
-        continue;
-      }
-      const members = this.#byKey.get(pattern.subject) ?? new Set();
-      members.add(member);
-      this.#byKey.set(pattern.subject, members);
-    }
-    if (open.length > 0) this.#byPattern.set(member, open);
-  }
+interface Filter<T> {
+  readonly seat: Seat<T>;
+  readonly pattern: KeyPattern;
+}
 
-  delete(member: T, patterns: readonly KeyPattern[]): void {
-    for (const pattern of patterns) {
-      if (!isSingleKey(pattern)) continue;
-      const members = this.#byKey.get(pattern.subject);
-      members?.delete(member);
-      if (members?.size === 0) this.#byKey.delete(pattern.subject);
-    }
-    this.#byPattern.delete(member);
-  }
+/** What the filters with the same beginning have behind it. */
+class Branch<T> {
+  /** By the next token, as it is. */
+  tokens: Map<string, Branch<T>> | undefined;
+  /** Where the next token can be any. */
+  any: Branch<T> | undefined;
+  /** Filters that end here. */
+  ends: Set<Filter<T>> | undefined;
+  /** Filters that take any tokens behind this, at least one. */
+  rests: Set<Filter<T>> | undefined;
 
-  /** Calls back once for each member that wants a key, given as its subject suffix. */
-  forEachMatch(suffix: string, callback: (member: T) => void): void {
-    const direct = this.#byKey.get(suffix);
-    if (direct !== undefined) for (const member of direct) callback(member);
-    for (const [member, patterns] of this.#byPattern) {
-      if (direct?.has(member) !== true && patterns.some((pattern) => pattern.matches(suffix)))
-        callback(member);
-    }
+  get isEmpty(): boolean {
+    return (
+      this.tokens === undefined &&
+      this.any === undefined &&
+      this.ends === undefined &&
+      this.rests === undefined
+    );
   }
 }
 
-function isSingleKey(pattern: KeyPattern): boolean {
-  return !/[*>]/.test(pattern.subject);
+/**
+ * Who wants to hear of which keys: a tree over the tokens of the filters, so that a key costs a walk along its own tokens, however
+ * many filters there are. Only where a filter has a star inside a token it is tried by itself, at the end of the walk.
+ */
+export class FilterIndex<T> {
+  readonly #root = new Branch<T>();
+  readonly #filters = new Map<T, Filter<T>[]>();
+  #search = 0;
+
+  add(member: T, patterns: readonly KeyPattern[]): void {
+    const seat = { member, found: 0 };
+    const filters = patterns.map((pattern) => ({ seat, pattern }));
+    this.#filters.set(member, filters);
+    for (const filter of filters) plant(this.#root, tokensOf(filter.pattern), 0, filter);
+  }
+
+  delete(member: T): void {
+    const filters = this.#filters.get(member);
+    if (filters === undefined) return;
+    this.#filters.delete(member);
+    for (const filter of filters) uproot(this.#root, tokensOf(filter.pattern), 0, filter);
+  }
+
+  /** Calls back once for each member that wants a key, given as its subject suffix. Members may be deleted meanwhile. */
+  forEachMatch(suffix: string, callback: (member: T) => void): void {
+    const search = ++this.#search;
+    const tokens = suffix.split(".");
+    const call = (filters: Set<Filter<T>>): void => {
+      for (const { seat, pattern } of filters) {
+        if (seat.found === search || !(pattern.exact || pattern.matches(suffix))) continue;
+        seat.found = search;
+        callback(seat.member);
+      }
+    };
+    const walk = (branch: Branch<T>, depth: number): void => {
+      if (depth === tokens.length) {
+        if (branch.ends !== undefined) call(branch.ends);
+        return;
+      }
+      if (branch.rests !== undefined) call(branch.rests);
+      const next = branch.tokens?.get(tokens[depth]!);
+      if (next !== undefined) walk(next, depth + 1);
+      if (branch.any !== undefined) walk(branch.any, depth + 1);
+    };
+    walk(this.#root, 0);
+  }
+}
+
+function tokensOf({ subject }: KeyPattern): string[] {
+  return subject.split(".");
+}
+
+function plant<T>(
+  branch: Branch<T>,
+  tokens: readonly string[],
+  depth: number,
+  filter: Filter<T>,
+): void {
+  const token = tokens[depth];
+  if (token === undefined) {
+    (branch.ends ??= new Set()).add(filter);
+  } else if (token === ">") {
+    (branch.rests ??= new Set()).add(filter);
+  } else if (token === "*") {
+    plant((branch.any ??= new Branch<T>()), tokens, depth + 1, filter);
+  } else {
+    branch.tokens ??= new Map();
+    let next = branch.tokens.get(token);
+    if (next === undefined) {
+      next = new Branch<T>();
+      branch.tokens.set(token, next);
+    }
+    plant(next, tokens, depth + 1, filter);
+  }
+}
+
+function uproot<T>(
+  branch: Branch<T>,
+  tokens: readonly string[],
+  depth: number,
+  filter: Filter<T>,
+): void {
+  const token = tokens[depth];
+  if (token === undefined) {
+    branch.ends?.delete(filter);
+    if (branch.ends?.size === 0) branch.ends = undefined;
+  } else if (token === ">") {
+    branch.rests?.delete(filter);
+    if (branch.rests?.size === 0) branch.rests = undefined;
+  } else if (token === "*") {
+    if (branch.any === undefined) return;
+    uproot(branch.any, tokens, depth + 1, filter);
+    if (branch.any.isEmpty) branch.any = undefined;
+  } else {
+    const next = branch.tokens?.get(token);
+    if (branch.tokens === undefined || next === undefined) return;
+    uproot(next, tokens, depth + 1, filter);
+    if (!next.isEmpty) return;
+    branch.tokens.delete(token);
+    if (branch.tokens.size === 0) branch.tokens = undefined;
+  }
 }

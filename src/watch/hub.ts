@@ -1,35 +1,58 @@
 import { closeCodes } from "../protocol/close-codes.ts";
 import { KvError } from "../protocol/errors.ts";
+import type { ResetReason } from "../protocol/messages.ts";
 import type { Buckets } from "../store/buckets.ts";
 import { Channel } from "./channel.ts";
-import type { OutboxLimits } from "./outbox.ts";
-import { Watch, type WatchOptions, type WatchSocket } from "./watch.ts";
+import { HubResources, type HubOptions } from "./hub-resources.ts";
+import type { WatchHandle, WatchOptions, WatchSocket } from "./watch.ts";
 
-export interface HubOptions {
-  /** Bounds of what a slow watcher may cost. */
-  outbox?: OutboxLimits;
-  /** How long a bucket that nobody watches any more keeps its feed, in milliseconds. Default: 10 s. */
-  linger?: number;
+export type { HubOptions } from "./hub-resources.ts";
+
+/** A bucket that can be watched. */
+export interface Prepared {
+  /**
+   * Begins a watch. Frames, or the watch's end, can come before this returns.
+   *
+   * @param socket the same object for all watches of a multiplexed socket
+   */
+  attach(options: WatchOptions, socket: WatchSocket): WatchHandle;
 }
 
-const DEFAULT_OUTBOX: OutboxLimits = { sinkBacklog: 256 * 1024, waiting: 4 * 1024 * 1024 };
-const DEFAULT_LINGER = 10_000;
-
-/** A watch in progress, as the owner of its socket holds it. */
-export interface WatchHandle {
-  /** The socket has room again. */
-  drained(): void;
-  /** The socket is gone. */
-  close(): void;
+/** Figures of a hub: what is counted, since it began; the rest as it is now. */
+export interface HubStats {
+  /** Watches that are open. */
+  watches: number;
+  /** Changes that were handed to sockets, each counted once per watch. */
+  deliveries: number;
+  /** Frames that newer ones of the same keys replaced before they were sent. */
+  conflations: number;
+  /** Watches that had to start over, by reason. */
+  resets: Readonly<Record<ResetReason, number>>;
+  /** Frames that wait for slow sockets, in bytes. */
+  outboxBytes: number;
+  /** Times that more waited for a watch than may. */
+  overflows: number;
+  /** Recent changes that are kept, in bytes. */
+  ringBytes: number;
+  /**
+   * The buckets that are followed: how many changes the server had still to send at the last one's arrival, and how old that was,
+   * in milliseconds.
+   */
+  feeds: { bucket: string; lagEvents: number; lagMs: number }[];
 }
 
 /**
  * Brings changes of buckets to any number of watchers, through one feed per bucket.
+ *
+ * @example
+ * const hub = new Hub(buckets);
+ * const prepared = await hub.prepare("settings");
+ * const watch = prepared.attach({ patterns: [everyKey], include: "snapshot", values: true }, socket);
+ * watch.close();
  */
 export class Hub {
   readonly #buckets: Buckets;
-  readonly #outbox: OutboxLimits;
-  readonly #linger: number;
+  readonly #resources: HubResources;
   readonly #channels = new Map<string, Promise<Channel>>();
   /** The same channels, as soon as they begin to open. */
   readonly #current = new Map<string, Channel>();
@@ -39,8 +62,7 @@ export class Hub {
 
   constructor(buckets: Buckets, options: HubOptions = {}) {
     this.#buckets = buckets;
-    this.#outbox = options.outbox ?? DEFAULT_OUTBOX;
-    this.#linger = options.linger ?? DEFAULT_LINGER;
+    this.#resources = new HubResources(options);
     this.#offDeleted = buckets.onDeleted((name) => {
       void this.#channels.get(name)?.then(
         (channel) => channel.feed.bucketDeleted(),
@@ -69,12 +91,34 @@ export class Hub {
     if (channel.bucket.epoch !== epoch) await channel.feed.bucketDeleted();
     if (channel.feed.hasEnded) return this.prepare(name);
     if (channel.size === 0) this.#rest(channel);
-    if (!channel.feed.isCurrent) {
-      throw new KvError("store_unavailable", `bucket "${name}" cannot be followed now`, {
-        retryAfter: 1,
-      });
+    const present = await channel.present();
+    if (channel.hasEnded) return this.prepare(name);
+    return {
+      attach: (options, socket) => {
+        clearTimeout(this.#idle.get(channel));
+        this.#idle.delete(channel);
+        return channel.join(options, socket, present);
+      },
+    };
+  }
+
+  stats(): HubStats {
+    const { counters, outboxes, rings } = this.#resources;
+    const stats: HubStats = {
+      watches: 0,
+      ...counters,
+      resets: { ...counters.resets },
+      outboxBytes: outboxes.bytes,
+      ringBytes: rings.bytes,
+      feeds: [],
+    };
+    for (const channel of this.#current.values()) {
+      stats.watches += channel.size;
+      if (!channel.hasStarted) continue;
+      const { events, ms } = channel.feed.lag;
+      stats.feeds.push({ bucket: channel.bucketName, lagEvents: events, lagMs: ms });
     }
-    return { attach: (options, socket) => this.#attach(channel, options, socket) };
+    return stats;
   }
 
   /** Ends every watch with 1001: clients go to another gateway at once. */
@@ -82,49 +126,42 @@ export class Hub {
     this.#closed = true;
     this.#offDeleted();
     for (const timer of this.#idle.values()) clearTimeout(timer);
-    for (const opening of this.#channels.values()) {
+    for (const opening of [...this.#channels.values()]) {
       const channel = await opening.catch(() => undefined);
       channel?.close(closeCodes.goingAway, "this gateway is shutting down: connect again");
     }
     this.#channels.clear();
     this.#current.clear();
+    this.#resources.stalls.close();
   }
 
   async #openChannel(name: string): Promise<Channel> {
-    const channel = new Channel(name, () => this.#drop(channel));
+    const channel: Channel = new Channel(
+      name,
+      this.#resources,
+      () => this.#rest(channel),
+      () => this.#drop(channel),
+    );
     this.#current.set(name, channel);
     try {
       channel.start(await this.#buckets.follow(name, channel));
     } catch (error) {
       this.#drop(channel);
+      channel.close(closeCodes.overloaded, "the bucket cannot be followed");
       throw error;
     }
     return channel;
   }
 
-  #attach(channel: Channel, options: WatchOptions, socket: WatchSocket): WatchHandle {
-    clearTimeout(this.#idle.get(channel));
-    this.#idle.delete(channel);
-    const watch = new Watch(options, socket, this.#outbox);
-    channel.join(watch);
-    return {
-      drained: () => watch.flush(),
-      close: () => {
-        watch.close();
-        channel.leave(watch);
-        if (channel.size === 0) this.#rest(channel);
-      },
-    };
-  }
-
   /** Closes a channel that nobody watches, after a while. */
   #rest(channel: Channel): void {
-    if (this.#closed || this.#current.get(channel.name) !== channel) return;
+    const { bucketName } = channel;
+    if (this.#closed || this.#current.get(bucketName) !== channel) return;
     clearTimeout(this.#idle.get(channel));
     const timer = setTimeout(() => {
       this.#drop(channel);
       channel.close(closeCodes.goingAway, "the watch went idle: connect again");
-    }, this.#linger);
+    }, this.#resources.linger);
     this.#idle.set(channel, timer.unref());
   }
 
@@ -132,14 +169,10 @@ export class Hub {
     clearTimeout(this.#idle.get(channel));
     this.#idle.delete(channel);
     // Under the name may be a later channel by now: the bucket was created again and is watched again.
-    const { name } = channel;
-    if (this.#current.get(name) === channel) {
-      this.#current.delete(name);
-      this.#channels.delete(name);
+    const { bucketName } = channel;
+    if (this.#current.get(bucketName) === channel) {
+      this.#current.delete(bucketName);
+      this.#channels.delete(bucketName);
     }
   }
-}
-
-export interface Prepared {
-  attach(options: WatchOptions, socket: WatchSocket): WatchHandle;
 }

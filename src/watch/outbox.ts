@@ -1,127 +1,120 @@
-import type { Frame } from "./frames.ts";
+import { withConflated, type Dialect, type Frame } from "./frames.ts";
 
-/** Where frames go: a socket, as far as an outbox needs to know it. */
+/** Where frames go. */
 export interface Sink {
-  /** Bytes that the sink has taken and not yet passed on. */
-  readonly backlog: number;
-  /** Takes frames, in order, as one write. */
-  write(frames: readonly Frame[]): void;
+  /** Whether it takes more now. */
+  readonly hasRoom: boolean;
+  /** Takes whole frames that count as some entries. */
+  write(bytes: Buffer, entries: number): void;
 }
 
-export interface OutboxLimits {
-  /** Above this backlog of the sink, in bytes, frames wait here, where newer ones can replace them. */
-  sinkBacklog: number;
-  /** Bytes that may wait here; beyond, the outbox overflows. */
-  waiting: number;
+/** What an outbox has to keep to. */
+export interface OutboxRules {
+  readonly dialect: Dialect;
+  /** Whether a newer frame of a key may replace an older one; not when every revision counts. */
+  readonly conflates: boolean;
+  /** Takes room for some bytes that wait, or gives it back when negative. Returns whether there was enough. */
+  reserve(bytes: number): boolean;
+  /** A frame was replaced before it was sent. */
+  onConflated(): void;
 }
+
+interface Slot {
+  readonly frame: Frame;
+  /** Keys of the frame of which no newer state waits. */
+  current: number;
+}
+
+/** Bytes that are joined to one write. */
+const CHUNK = 64 * 1024;
 
 /**
- * What one watcher has still to get. While its socket keeps up, everything passes through, all of one turn of the event
- * loop in one write. When it does not, frames wait, and of each key only the newest: that is what a watcher of a
- * key-value store needs, and it keeps the memory of a slow one bounded. Order is by the newest revision of each key.
+ * What one watcher has still to get, when its socket does not keep up. Of each key only the newest frame waits: that is
+ * what a watcher of a key-value store needs, and it bounds the memory of a slow one. Order is by the newest revision of each
+ * key. A transaction waits whole, until newer frames have replaced all of it.
+ *
+ * There is none as long as a socket keeps up.
  */
 export class Outbox {
-  readonly #sink: Sink;
-  readonly #limits: OutboxLimits;
-  readonly #conflates: boolean;
-  /** Frames of this turn that the sink has room for. */
-  #turn: Frame[] = [];
-  #turnBytes = 0;
-  /** Frames that it has no room for, by key where newer ones replace older ones, else by an own number. */
-  readonly #waiting = new Map<string | number, Frame>();
-  #waitingBytes = 0;
-  #number = 0;
-  #overflowed = false;
-  #whenClear: (() => Frame | undefined) | undefined;
+  readonly #rules: OutboxRules;
+  readonly #slots = new Set<Slot>();
+  readonly #byKey = new Map<string, Slot>();
+  #replaced = 0;
+  #whenClear: (() => Frame) | undefined;
 
-  /** @param conflates whether a newer frame of a key may replace an older one; not when every revision counts */
-  constructor(sink: Sink, limits: OutboxLimits, conflates: boolean) {
-    this.#sink = sink;
-    this.#limits = limits;
-    this.#conflates = conflates;
+  constructor(rules: OutboxRules) {
+    this.#rules = rules;
   }
 
-  /** Bytes that are held here. */
-  get bytes(): number {
-    return this.#turnBytes + this.#waitingBytes;
+  get isEmpty(): boolean {
+    return this.#slots.size === 0 && this.#whenClear === undefined;
   }
 
-  /** Whether more waited than the limit allows. Nothing is taken any more; the watcher has to start over. */
-  get overflowed(): boolean {
-    return this.#overflowed;
-  }
-
-  /** Whether the sink keeps up. */
-  get isClear(): boolean {
-    return (
-      this.#waiting.size === 0 && this.#sink.backlog + this.#turnBytes <= this.#limits.sinkBacklog
-    );
-  }
-
-  /** Takes a frame. It leaves with the next {@link flush} that finds room. */
-  push(frame: Frame): void {
-    if (this.#overflowed) return;
-    if (this.isClear) {
-      this.#turn.push(frame);
-      this.#turnBytes += frame.bytes.length;
-      return;
-    }
-    const slot = this.#conflates && frame.key !== undefined ? frame.key : this.#number++;
-    const older = this.#waiting.get(slot);
-    if (older !== undefined) {
-      this.#waiting.delete(slot);
-      this.#waitingBytes -= older.bytes.length;
-    }
-    this.#waiting.set(slot, frame);
-    this.#waitingBytes += frame.bytes.length;
-    if (this.#waitingBytes > this.#limits.waiting) this.#overflow();
+  /** Takes a frame. @returns whether there was room for it; without, the watch cannot go on */
+  push(frame: Frame): boolean {
+    const slot: Slot = { frame, current: frame.keys.length };
+    if (this.#rules.conflates) for (const key of frame.keys) this.#replace(key, slot);
+    this.#slots.add(slot);
+    return this.#rules.reserve(frame.bytes.length);
   }
 
   /**
-   * Sends one more frame as soon as nothing waits: a mark that must not overtake, or be overtaken by, what was pushed
-   * before it. The frame is made when its time has come.
+   * Sends one more frame as soon as nothing waits: a mark that must not overtake, nor be overtaken by, what was pushed before
+   * it. It is made when its time has come. Without a function a mark that waits is given up.
    */
-  pushWhenClear(make: () => Frame | undefined): void {
+  pushWhenClear(make: (() => Frame) | undefined): void {
     this.#whenClear = make;
   }
 
-  /** Hands over what the sink has room for. To be called at the end of a turn, and when the sink drains. */
-  flush(): void {
+  /** Hands over what the sink has room for. */
+  flush(sink: Sink): void {
     // A sink that passes everything on at once never drains: so as long as it has room, it gets more.
-    do {
-      const frames = this.#next();
-      if (frames.length === 0) return;
-      this.#sink.write(frames);
-    } while (this.#waiting.size > 0 && this.#sink.backlog <= this.#limits.sinkBacklog);
-  }
-
-  /** What the sink has room for, taken out of here. */
-  #next(): Frame[] {
-    const frames = this.#turn;
-    let room = this.#limits.sinkBacklog - this.#sink.backlog - this.#turnBytes;
-    this.#turn = [];
-    this.#turnBytes = 0;
-    for (const [slot, frame] of this.#waiting) {
-      if (room < 0) break;
-      frames.push(frame);
-      this.#waiting.delete(slot);
-      this.#waitingBytes -= frame.bytes.length;
-      room -= frame.bytes.length;
-    }
-    if (this.#waiting.size === 0 && this.#whenClear !== undefined) {
-      const mark = this.#whenClear();
-      this.#whenClear = undefined;
-      if (mark !== undefined) frames.push(mark);
-    }
-    return frames;
-  }
-
-  #overflow(): void {
-    this.#overflowed = true;
-    this.#turn = [];
-    this.#turnBytes = 0;
-    this.#waiting.clear();
-    this.#waitingBytes = 0;
+    while (this.#slots.size > 0 && sink.hasRoom) this.#send(sink);
+    if (this.#slots.size > 0 || this.#whenClear === undefined) return;
+    const { bytes, entries } = this.#whenClear();
     this.#whenClear = undefined;
+    sink.write(bytes, entries);
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    for (const slot of this.#slots) this.#drop(slot);
+    this.#whenClear = undefined;
+  }
+
+  #replace(key: string, slot: Slot): void {
+    const older = this.#byKey.get(key);
+    this.#byKey.set(key, slot);
+    if (older === undefined) return;
+    older.current -= 1;
+    if (older.current > 0 || older === slot) return;
+    this.#drop(older);
+    this.#replaced += 1;
+    this.#rules.onConflated();
+  }
+
+  #send(sink: Sink): void {
+    const { dialect } = this.#rules;
+    const chunk: Buffer[] = [];
+    let length = 0;
+    let entries = 0;
+    for (const slot of this.#slots) {
+      const { frame } = slot;
+      const tells = this.#replaced > 0 && frame.entries > 0 && dialect.format !== "plain";
+      const bytes = tells ? withConflated(frame, dialect, this.#replaced) : frame.bytes;
+      if (tells) this.#replaced = 0;
+      chunk.push(bytes);
+      length += bytes.length;
+      entries += frame.entries;
+      this.#drop(slot);
+      if (length >= CHUNK) break;
+    }
+    sink.write(chunk.length === 1 ? chunk[0]! : Buffer.concat(chunk), entries);
+  }
+
+  #drop(slot: Slot): void {
+    this.#slots.delete(slot);
+    for (const key of slot.frame.keys) if (this.#byKey.get(key) === slot) this.#byKey.delete(key);
+    this.#rules.reserve(-slot.frame.bytes.length);
   }
 }

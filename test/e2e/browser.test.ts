@@ -1,87 +1,21 @@
 /** The built browser SDK in a real Chromium, against a real gateway. */
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { once } from "node:events";
-import type { AddressInfo } from "node:net";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { transform } from "esbuild";
-import { chromium, type Page } from "playwright-core";
-import { expect, onTestFinished, test, vi } from "vitest";
-import { callJson, startGateway, type TestGateway } from "../support/gateway.ts";
+import { expect, test, vi } from "vitest";
+import { callJson, startGateway } from "../support/gateway.ts";
 import { startTestNats } from "../support/nats.ts";
+import { ADDRESS, listen, openBrowser, servePage } from "./browser-page.ts";
 
-/** The address that the model page has in its code; the browser is told where it really is. */
-const ADDRESS = "http://localhost:9123";
-
-function findChromium(): string {
-  const folders = (process.env.PATH ?? "").split(delimiter);
-  const candidates = [
-    process.env.CHROMIUM_PATH ?? "",
-    "/usr/bin/chromium",
-    ...folders.flatMap((folder) =>
-      ["chromium", "chromium-browser", "google-chrome"].map((name) => join(folder, name)),
-    ),
-  ];
-  const found = candidates.find((path) => path !== "" && existsSync(path));
-  if (found === undefined) {
-    throw new Error("no Chromium found: install the package chromium, or set CHROMIUM_PATH");
-  }
-  return found;
-}
-
-/** A browser in which {@link ADDRESS} is the gateway. */
-async function openBrowser(gateway: TestGateway): Promise<Page> {
-  const { port } = new URL(gateway.url);
-  const browser = await chromium.launch({
-    executablePath: findChromium(),
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      `--host-resolver-rules=MAP localhost:9123 127.0.0.1:${port}`,
-    ],
-  });
-  onTestFinished(() => browser.close());
-  return browser.newPage();
-}
-
-/** Serves a page from an origin of its own that runs a module, which finds the SDK by its package name. */
-async function servePage(code: string): Promise<string> {
-  const imports = JSON.stringify({ imports: { "jetbucket/browser": `${ADDRESS}/sdk/browser.js` } });
-  const html = `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
-<script type="importmap">${imports}</script><script type="module">${code}</script>`;
-  const server = createServer((_, response) => {
-    response.writeHead(200, { "content-type": "text/html" }).end(html);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-}
-
-/** What the page prints, value by value. */
-function listen(page: Page): unknown[][] {
-  const printed: unknown[][] = [];
-  page.on("pageerror", (error) => printed.push(["uncaught", error.message]));
-  page.on("console", (message) => {
-    // Chromium's own remarks, such as that a request was answered with 412, have no arguments.
-    if (message.args().length === 0) return;
-    const line: unknown[] = [];
-    printed.push(line);
-    message
-      .args()
-      .forEach((arg, i) => void arg.jsonValue().then((value: unknown) => (line[i] = value)));
-  });
-  return printed;
-}
+test("what a page loads is one module of less than 10,500 bytes, gzipped", async () => {
+  const { url } = await startGateway();
+  const response = await fetch(`${url}/sdk/browser.js`);
+  expect(response.headers.get("content-type")).toContain("text/javascript");
+  const code = await response.text();
+  expect(gzipSync(code, { level: 9 }).length).toBeLessThan(10_500);
+  expect(code).not.toMatch(/\bimport\b/);
+});
 
 test("the model page's browser half runs as it stands, and sees what others write", async () => {
   const gateway = await startGateway();
@@ -95,7 +29,7 @@ test("the model page's browser half runs as it stands, and sees what others writ
   // What the page says to do later is done when the test says so. (The transformation has dropped the comment.)
   const stops = "watcher.stop();";
   expect(code).toContain(stops);
-  const page = await openBrowser(gateway);
+  const page = await (await openBrowser(gateway.url)).newPage();
   const printed = listen(page);
   await page.goto(
     await servePage(
@@ -120,7 +54,7 @@ test("the model page's browser half runs as it stands, and sees what others writ
 test("a page writes, conflicts, and watches through a gateway's restart", async () => {
   const nats = await startTestNats();
   const gateway = await startGateway(nats);
-  const page = await openBrowser(gateway);
+  const page = await (await openBrowser(gateway.url)).newPage();
   const printed = listen(page);
   await page.goto(
     await servePage(`

@@ -1,14 +1,9 @@
 import { onTestFinished } from "vitest";
 import { WebSocket, type ClientOptions } from "ws";
 import { SUBPROTOCOL } from "../../src/protocol/close-codes.ts";
-import type {
-  ErrorFrame,
-  ReadyFrame,
-  StaleFrame,
-  UpdateFrame,
-} from "../../src/protocol/messages.ts";
+import type { ReadyFrame, UpdateFrame, WatchFrame } from "../../src/protocol/messages.ts";
 
-export type Frame = UpdateFrame | ReadyFrame | StaleFrame | ErrorFrame;
+export type Frame = WatchFrame;
 
 export interface Closed {
   code: number;
@@ -66,16 +61,79 @@ export class WatchClient {
   }
 }
 
+/** What a client asks a multiplexed socket for. */
+export interface WatchAsked {
+  id: string;
+  bucket: string;
+  keys?: string[];
+  include?: string;
+  since?: string;
+  values?: boolean;
+}
+
+/** A socket with many watches. */
+export class MultiplexClient extends WatchClient {
+  /** Sends a frame: an object as JSON, anything else as it is. */
+  send(frame: object | string | Buffer): void {
+    const isRaw = typeof frame === "string" || Buffer.isBuffer(frame);
+    this.socket.send(isRaw ? frame : JSON.stringify(frame));
+  }
+
+  watch(asked: WatchAsked): void {
+    this.send({ type: "watch", ...asked });
+  }
+
+  unwatch(id: string): void {
+    this.send({ type: "unwatch", id });
+  }
+
+  /** What came for a watch. */
+  of(id: string): Frame[] {
+    return this.frames.filter((frame) => frame.id === id);
+  }
+
+  typesOf(id: string): Frame["type"][] {
+    return this.of(id).map(({ type }) => type);
+  }
+
+  /** Key and value of each update of a watch, deletes as `[key, undefined]`. */
+  pairsOf(id: string): [string, unknown][] {
+    return this.of(id)
+      .filter((frame) => frame.type === "kv_update")
+      .map(({ key, value }) => [key, value]);
+  }
+}
+
 /** Base address of the watch of a bucket: `http` of the API becomes `ws`. */
 export function watchUrl(api: string, bucket: string, query = ""): string {
   return `${api.replace(/^http/, "ws")}/buckets/${bucket}/watch${query === "" ? "" : `?${query}`}`;
 }
 
+/** Address of the socket for many watches. */
+export function multiplexUrl(api: string): string {
+  return `${api.replace(/^http/, "ws")}/watch`;
+}
+
 /** Opens a watch; rejects when it is refused. Inside a test it is cut off with the test. */
 export function openWatch(url: string, options: WatchClientOptions = {}): Promise<WatchClient> {
-  const { plain = false, ...rest } = options;
-  const socket = new WebSocket(url, plain ? [] : [SUBPROTOCOL], rest);
-  const client = new WatchClient(socket);
+  return open(url, options, (socket) => new WatchClient(socket));
+}
+
+/** Opens a socket for many watches, as {@link openWatch} does. */
+export function openMultiplex(
+  api: string,
+  options: WatchClientOptions = {},
+): Promise<MultiplexClient> {
+  return open(multiplexUrl(api), options, (socket) => new MultiplexClient(socket));
+}
+
+function open<T>(
+  url: string,
+  { plain = false, ...options }: WatchClientOptions,
+  make: (socket: WebSocket) => T,
+): Promise<T> {
+  const socket = new WebSocket(url, plain ? [] : [SUBPROTOCOL], options);
+  const client = make(socket);
   try {
     onTestFinished(() => socket.terminate());
   } catch {
@@ -88,8 +146,9 @@ export function openWatch(url: string, options: WatchClientOptions = {}): Promis
 }
 
 /** Tries to open a watch that must be refused, and resolves with the HTTP answer. */
-export function refusedWatch(url: string, options: ClientOptions = {}): Promise<Refusal> {
-  const socket = new WebSocket(url, [SUBPROTOCOL], options);
+export function refusedWatch(url: string, options: WatchClientOptions = {}): Promise<Refusal> {
+  const { plain = false, ...rest } = options;
+  const socket = new WebSocket(url, plain ? [] : [SUBPROTOCOL], rest);
   return new Promise((resolve, reject) => {
     socket.once("open", () => {
       socket.terminate();

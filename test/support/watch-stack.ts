@@ -8,10 +8,14 @@ import { Buckets } from "../../src/store/buckets.ts";
 import { StoreConnection } from "../../src/store/connection.ts";
 import { Hub, type HubOptions } from "../../src/watch/hub.ts";
 import type { TestNats } from "./nats.ts";
+import { startLink, type TcpLink } from "./tcp-link.ts";
 
 export interface WatchStack {
   /** Base of the key-value API, for watches only. */
   api: string;
+  hub: Hub;
+  /** The way to NATS, which can be broken for this stack alone. */
+  link: TcpLink;
   /** Ends all watches as a shutdown does. */
   close(): Promise<void>;
 }
@@ -22,7 +26,8 @@ export async function startWatchStack(
   options: HubOptions & { pingInterval?: number } = {},
 ): Promise<WatchStack> {
   const { pingInterval, ...hubOptions } = options;
-  const connection = await StoreConnection.open({ servers: [nats.url] });
+  const link = await startLink(nats.port);
+  const connection = await StoreConnection.open({ servers: [`127.0.0.1:${link.port}`] });
   const buckets = new Buckets(connection);
   const hub = new Hub(buckets, hubOptions);
   const watches = new WatchServer({
@@ -45,5 +50,5 @@ export async function startWatchStack(
   const closeOnce = (): Promise<void> => (closing ??= close());
   onTestFinished(closeOnce);
   const { port } = http.address() as AddressInfo;
-  return { api: `http://127.0.0.1:${port}/api/v1/kv`, close: closeOnce };
+  return { api: `http://127.0.0.1:${port}/api/v1/kv`, hub, link, close: closeOnce };
 }

@@ -18,6 +18,7 @@ describe("settings", () => {
       host: "127.0.0.1",
       insecure: false,
       allowedOrigins: [],
+      maxSockets: 20_000,
       logLevel: "info",
       dataDir: "./data",
       natsPort: 4222,
@@ -33,6 +34,7 @@ describe("settings", () => {
       logLevel: "warn",
       natsUrl: ["nats://a:1", "b:2"],
     });
+    expect(readSettings([], { JETBUCKET_MAX_SOCKETS: "50000" }).maxSockets).toBe(50_000);
     expect(readSettings(["--port", "2", "--nats-url=tls://c:3"], env)).toMatchObject({
       port: 2,
       logLevel: "warn",
@@ -65,6 +67,9 @@ describe("a wrong value is refused by the name under which it was given", () => 
     ["PORT", [], { PORT: "http" }],
     ["PORT", [], { PORT: " " }],
     ["--host", ["--host", ""], {}],
+    ["--max-sockets", ["--max-sockets", "0"], {}],
+    ["--max-sockets", ["--max-sockets", "1e4"], {}],
+    ["JETBUCKET_MAX_SOCKETS", [], { JETBUCKET_MAX_SOCKETS: "-1" }],
     ["--log-level", ["--log-level", "loud"], {}],
     ["JETBUCKET_LOG_LEVEL", [], { JETBUCKET_LOG_LEVEL: "INFO" }],
     ["JETBUCKET_INSECURE", [], { JETBUCKET_INSECURE: "maybe" }],
@@ -131,6 +136,7 @@ test("the help names every flag with its variable", () => {
     ["--data-dir", "JETBUCKET_DATA_DIR"],
     ["--nats-port", "JETBUCKET_NATS_PORT"],
     ["--log-level", "JETBUCKET_LOG_LEVEL"],
+    ["--max-sockets", "JETBUCKET_MAX_SOCKETS"],
   ] as const) {
     expect(help).toMatch(new RegExp(`${flag} <\\w+>[^]*?\\[${variable}\\]`));
   }

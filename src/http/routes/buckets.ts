@@ -1,5 +1,4 @@
 import type { Hono } from "hono";
-import { KvError } from "../../protocol/errors.ts";
 import {
   createBucketSchema,
   parseWith,
@@ -40,15 +39,6 @@ export function bucketRoutes(app: Hono, base: string, buckets: Buckets): void {
     DELETE: async (c) => {
       await buckets.delete(target.bucketName(c));
       return answer(c, null, 204, {});
-    },
-  });
-
-  resource(app, `${base}/:bucket/watch`, {
-    GET: () => {
-      throw new KvError(
-        "invalid_request",
-        "this is a WebSocket: connect to it with ws:// or wss://",
-      );
     },
   });
 }

@@ -2,18 +2,16 @@ import type { EntryBody } from "../../protocol/messages.ts";
 import { revisionOf, type Entry, type Revision } from "./entry.ts";
 import type { CallOptions } from "./options.ts";
 import { bucketPath, keyPath, queryOf, type KeyRoute, type Query } from "./paths.ts";
-import type { SocketFactory } from "./socket.ts";
 import type { StandardSchemaV1 } from "./standard-schema.ts";
 import type { ApiAnswer, ApiRequest, Transport } from "./transport.ts";
 import { validate } from "./validate.ts";
+import type { WatchSocket } from "./watch-socket.ts";
 
 /** What a bucket is reached through. */
 export interface Connection {
   transport: Transport;
-  openSocket: SocketFactory;
-  /** Base address with `ws:` or `wss:`. */
-  socketUrl: string;
-  token: () => Promise<string | undefined>;
+  /** The socket of all watches. */
+  watches: WatchSocket;
 }
 
 /** A bucket as its methods see it: where it is, and what its values have to be. */

@@ -1,33 +1,34 @@
 import type { BucketAccess } from "./access.ts";
+import type { Revision } from "./entry.ts";
+import { infoOf, type EntryInfo } from "./listing.ts";
 import { bucketPath } from "./paths.ts";
-import { WatchDriver } from "./watch-driver.ts";
-import type { WatchCallbacks, Watcher, WatchOptions } from "./watch.ts";
+import { WatchDriver, type WatchSink } from "./watch-driver.ts";
+import type { KeysOnly, Watcher, WatchOptions } from "./watch.ts";
 
 /** Starts a watch of a bucket. */
 export function watchBucket<Out>(
   access: BucketAccess<Out, never>,
-  callbacks: WatchCallbacks<Out>,
-  options: WatchOptions,
+  sink: WatchSink<Revision<Out> | EntryInfo>,
+  options: WatchOptions | KeysOnly<WatchOptions>,
 ): Watcher {
-  if (typeof (callbacks as Partial<WatchCallbacks<Out>> | undefined)?.onUpdate !== "function") {
+  if (typeof (sink as Partial<typeof sink> | undefined)?.onUpdate !== "function") {
     throw new TypeError("watch needs an onUpdate callback");
   }
-  const { key } = options;
-  if (typeof key === "object" && key.length === 0) {
+  const { key, include, values, signal } = options;
+  const keys = typeof key === "string" ? [key] : key;
+  if (keys?.length === 0) {
     throw new TypeError("a watch of no keys: leave `key` out for every key");
   }
-  const { name, connection } = access;
-  const { transport, openSocket, socketUrl, token } = connection;
-  return new WatchDriver<Out>(
+  const { name: bucket, connection } = access;
+  return new WatchDriver<Revision<Out> | EntryInfo>(
     {
-      bucket: name,
-      url: (include) => `${socketUrl}${access.path("watch", { key, include })}`,
-      token,
-      openSocket,
-      probe: () => transport.send({ method: "GET", path: bucketPath(name) }),
-      read: (frame) => access.revision(frame),
+      request: { bucket, keys, include, values },
+      socket: connection.watches,
+      probe: () => connection.transport.send({ method: "GET", path: bucketPath(bucket) }),
+      read: (body) =>
+        values === false && body.operation === "put" ? infoOf(body) : access.revision(body),
+      signal,
     },
-    callbacks,
-    options,
+    sink,
   );
 }

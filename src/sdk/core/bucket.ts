@@ -7,6 +7,7 @@ import { watchBucket } from "./bucket-watch.ts";
 import { changesOf } from "./changes.ts";
 import type { Entry, Revision } from "./entry.ts";
 import { list, type EntryInfo, type Listing, type ListOptions } from "./listing.ts";
+import { LiveBucket, type LiveOptions } from "./live-bucket.ts";
 import type { CallOptions } from "./options.ts";
 import { revisionText, type Point } from "./points.ts";
 import * as reads from "./reads.ts";
@@ -15,7 +16,16 @@ import type { StandardSchemaV1 } from "./standard-schema.ts";
 import { Transaction } from "./transaction.ts";
 import type { Ttl } from "./ttl.ts";
 import { jsonBodyOf } from "./values.ts";
-import type { Change, ChangesOptions, WatchCallbacks, Watcher, WatchOptions } from "./watch.ts";
+import type { WatchSink } from "./watch-driver.ts";
+import type {
+  Change,
+  ChangesOptions,
+  KeyChange,
+  KeysOnly,
+  WatchCallbacks,
+  Watcher,
+  WatchOptions,
+} from "./watch.ts";
 import * as writes from "./writes.ts";
 import type {
   DeleteOptions,
@@ -382,18 +392,23 @@ export class Bucket<T = unknown, In = T> {
   }
 
   /**
-   * Tells of every change as it happens, over a WebSocket. It reconnects by itself, with growing pauses, and then tells
-   * what it missed: each write once, and a delete for every key that went meanwhile. It ends by `stop()`, or when the
+   * Tells of every change as it happens, over a WebSocket that all watches of the client share. It reconnects by itself, with
+   * growing pauses, and goes on where it was: each change once. When the server cannot know any more what was missed, the
+   * watch tells what is new, and a delete (`inferred`) for every key that went meanwhile. It ends by `stop()`, or when the
    * server refuses it for good (no such bucket, no permission), which `onError` and `onClose` say.
    *
-   * What a gap hides: of several writes to a key, all but the last (with `history`: those that are not kept any more).
-   * With `updates`, also the removal of keys whose value this watch never told; and when the bucket was deleted and
-   * created anew before the watch told anything, its first writes.
+   * What a gap may hide then, and a connection that is too slow at any time: of several writes to a key, all but the last
+   * (with `history`: those that are not kept any more). With `updates`, also the removal of keys whose value this watch never
+   * told.
    *
-   * A value that does not fit the bucket's schema goes to `onError` instead, and the watch goes on.
+   * The changes of a transaction are told one after the other, with nothing in between; `change.transaction` says where they
+   * begin and end. A value that does not fit the bucket's schema goes to `onError` instead, and the watch goes on.
    *
    * In Node a watch keeps the process alive until it ends.
    *
+   * @param options `key`, one or several patterns (default: every key), `include` (default `snapshot`), `values` (default
+   * true; false tells sizes instead), `signal`
+   * @throws TypeError without `onUpdate`, or for an empty list of keys
    * @example
    * const watcher = bucket.watch(
    *   { onUpdate: (change) => console.log(change.key, change.value) },
@@ -401,8 +416,13 @@ export class Bucket<T = unknown, In = T> {
    * );
    * watcher.stop();
    */
-  watch(callbacks: WatchCallbacks<T>, options: WatchOptions = {}): Watcher {
-    return watchBucket(this.#access, callbacks, options);
+  watch(callbacks: WatchCallbacks<T, KeyChange>, options: KeysOnly<WatchOptions>): Watcher;
+  watch(callbacks: WatchCallbacks<T>, options?: WatchOptions): Watcher;
+  watch(
+    callbacks: WatchCallbacks<T, never>,
+    options: WatchOptions | KeysOnly<WatchOptions> = {},
+  ): Watcher {
+    return watchBucket(this.#access, callbacks as WatchCallbacks, options);
   }
 
   /**
@@ -414,7 +434,35 @@ export class Bucket<T = unknown, In = T> {
    *   console.log(change.value);
    * }
    */
-  changes(options: ChangesOptions = {}): AsyncGenerator<Change<T>, void, undefined> {
-    return changesOf<T>((callbacks) => this.watch(callbacks, options), options.onError);
+  changes(options: KeysOnly<ChangesOptions>): AsyncGenerator<KeyChange, void, undefined>;
+  changes(options?: ChangesOptions): AsyncGenerator<Change<T>, void, undefined>;
+  changes(
+    options: ChangesOptions | KeysOnly<ChangesOptions> = {},
+  ): AsyncGenerator<unknown, void, undefined> {
+    return changesOf<unknown>(
+      (callbacks) => watchBucket(this.#access, callbacks, options),
+      options.onError,
+    );
+  }
+
+  /**
+   * The bucket's values as a read-only `Map` that keeps itself up to date: see {@link LiveBucket}. It fetches every value that
+   * `key` covers, and keeps them in memory.
+   *
+   * In Node a live view keeps the process alive until it is closed.
+   *
+   * @param options `key`, one or several patterns (default: every key), `signal`, `onError`
+   * @throws TypeError for an empty list of keys
+   * @example
+   * const users = bucket.live({ key: "user.*" });
+   * await users.ready;
+   * for (const [key, value] of users) console.log(key, value);
+   * users.close();
+   */
+  live({ key, signal, onError }: LiveOptions = {}): LiveBucket<T> {
+    return new LiveBucket(
+      (sink) => watchBucket(this.#access, sink as WatchSink<never>, { key, signal }),
+      onError,
+    );
   }
 }

@@ -1,14 +1,14 @@
-import type { Change, WatchCallbacks, Watcher } from "./watch.ts";
+import type { WatchCallbacks, Watcher } from "./watch.ts";
 
 /**
  * The changes of a watch as an iterable. It starts the watch when the first change is asked for, keeps those that nobody
  * has asked for yet, and stops the watch when the loop is left.
  */
-export async function* changesOf<T>(
-  start: (callbacks: WatchCallbacks<T>) => Watcher,
+export async function* changesOf<C>(
+  start: (callbacks: WatchCallbacks<unknown, C>) => Watcher,
   onError: WatchCallbacks["onError"],
-): AsyncGenerator<Change<T>, void, undefined> {
-  let waiting: Change<T>[] = [];
+): AsyncGenerator<C, void, undefined> {
+  let waiting: C[] = [];
   let wake = (): void => undefined;
   // Said otherwise, the compiler takes it for false for ever.
   let ended = false as boolean;

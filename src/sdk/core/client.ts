@@ -4,6 +4,7 @@ import { KvClient } from "./kv.ts";
 import { baseUrlOf, DEFAULT_TIMEOUT_MS, type ClientOptions } from "./options.ts";
 import type { SocketFactory } from "./socket.ts";
 import { Transport } from "./transport.ts";
+import { WatchSocket } from "./watch-socket.ts";
 
 /** What differs between the places where the SDK runs. */
 export interface Platform {
@@ -16,12 +17,14 @@ export interface Platform {
 
 /** A server, and who we are to it. */
 export class Client {
+  /** @internal */
+  protected readonly connection: Connection;
   readonly #kv: KvClient;
 
   constructor(platform: Platform, options: ClientOptions) {
     const baseUrl = baseUrlOf(options.serverUrl ?? platform.serverUrl());
     const token = tokenSource(platform, options);
-    const connection: Connection = {
+    this.connection = {
       transport: new Transport({
         baseUrl,
         token,
@@ -29,11 +32,13 @@ export class Client {
         // Looked up per call, and not as a method: browsers insist on the global object as `this`.
         fetch: options.fetch ?? ((input, init) => fetch(input, init)),
       }),
-      openSocket: platform.openSocket,
-      socketUrl: baseUrl.replace(/^http/, "ws"),
-      token,
+      watches: new WatchSocket({
+        url: `${baseUrl.replace(/^http/, "ws")}/api/v1/kv/watch`,
+        token,
+        openSocket: platform.openSocket,
+      }),
     };
-    this.#kv = new KvClient(connection);
+    this.#kv = new KvClient(this.connection);
   }
 
   /**

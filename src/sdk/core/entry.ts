@@ -1,5 +1,6 @@
 import type { DeleteReason, Encoding } from "../../protocol/entry.ts";
 import type { EntryBody } from "../../protocol/messages.ts";
+import { camelName } from "./fields.ts";
 import { valueOf } from "./values.ts";
 
 /** What may be known of an entry beside its value. */
@@ -66,20 +67,20 @@ export function revisionOf<T>(body: EntryBody): Revision<T> {
   };
 }
 
-const detailNames = {
-  expires_at: "expiresAt",
-  first_created_at: "firstCreatedAt",
-  content_type: "contentType",
-  description: "description",
-  value_type: "valueType",
-} as const;
+const detailNames = [
+  "expires_at",
+  "first_created_at",
+  "content_type",
+  "description",
+  "value_type",
+] as const;
 
 /** The details in an answer, those that it has. */
 export function detailsOf(body: EntryBody): EntryDetails {
-  const details: EntryDetails = {};
-  for (const [wireName, name] of Object.entries(detailNames)) {
-    const detail = body[wireName as keyof typeof detailNames];
-    if (detail !== undefined) details[name] = detail;
+  const details: Record<string, string> = {};
+  for (const name of detailNames) {
+    const detail = body[name];
+    if (detail !== undefined) details[camelName(name)] = detail;
   }
   return details;
 }

@@ -54,30 +54,27 @@ export interface FailedOperation {
  */
 export class JetbucketError extends Error {
   /** Stable name of what went wrong, for instance `key_not_found`. */
-  readonly code: JetbucketErrorCode;
+  declare readonly code: JetbucketErrorCode;
   /** HTTP status of the answer; undefined when there was none. */
-  readonly status: number | undefined;
+  declare readonly status: number | undefined;
   /** Machine-readable facts about the failure, as the server sent them. */
-  readonly details: Record<string, unknown> | undefined;
+  declare readonly details: Record<string, unknown> | undefined;
   /** The server's id of the request, to find it in its log. */
-  readonly requestId: string | undefined;
+  declare readonly requestId: string | undefined;
   /** Whether the same call may succeed later without a change to it. */
-  readonly retryable: boolean;
+  declare readonly retryable: boolean;
   /** Seconds after which the server thinks that a retry makes sense. */
-  readonly retryAfter: number | undefined;
+  declare readonly retryAfter: number | undefined;
   /** What the schema says is wrong with a value; undefined for every code but `invalid_value`. */
-  readonly issues: readonly StandardIssue[] | undefined;
+  declare readonly issues: readonly StandardIssue[] | undefined;
 
-  constructor(code: JetbucketErrorCode, message: string, options: JetbucketErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.name = "JetbucketError";
-    this.code = code;
-    this.status = options.status;
-    this.details = options.details;
-    this.requestId = options.requestId;
-    this.retryable = options.retryable ?? false;
-    this.retryAfter = options.retryAfter;
-    this.issues = options.issues;
+  constructor(
+    code: JetbucketErrorCode,
+    message: string,
+    { cause, retryable = false, ...facts }: JetbucketErrorOptions = {},
+  ) {
+    super(message, cause === undefined ? undefined : { cause });
+    Object.assign(this, facts, { name: "JetbucketError", code, retryable });
   }
 
   /** The key's revision on the server, where a condition on it failed; 0 when the key does not exist. */
@@ -149,9 +146,15 @@ function parseErrorBody(text: string): Partial<ErrorBody> | undefined {
 }
 
 /** Any thrown value as a JetbucketError; those that are one already stay as they are. */
-export function errorOf(thrown: unknown, code: JetbucketErrorCode, what: string): JetbucketError {
+export function errorOf(
+  thrown: unknown,
+  code: JetbucketErrorCode,
+  what: string,
+  details?: Record<string, unknown>,
+): JetbucketError {
   if (thrown instanceof JetbucketError) return thrown;
   return new JetbucketError(code, `${what}: ${reasonOf(thrown)}`, {
+    details,
     cause: thrown,
     retryable: code === "network",
   });

@@ -1,6 +1,10 @@
 /** `ttlSeconds` for `ttl_seconds`: the wire's fields under JavaScript's names. New fields of a server come along. */
 export function camelFields(body: object): unknown {
-  return rename(body, (name) => name.replace(/_(\w)/g, (_, first: string) => first.toUpperCase()));
+  return rename(body, camelName);
+}
+
+export function camelName(name: string): string {
+  return name.replace(/_(\w)/g, (_, first: string) => first.toUpperCase());
 }
 
 /** The inverse of {@link camelFields}. */

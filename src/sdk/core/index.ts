@@ -9,6 +9,7 @@ export type { Entry, EntryDetails, Revision, Tombstone } from "./entry.ts";
 export type { ClientErrorCode, FailedOperation, JetbucketErrorCode } from "./errors.ts";
 export type { BucketOptions, KvClient } from "./kv.ts";
 export type { EntryInfo, Listing, ListOptions } from "./listing.ts";
+export type { LiveBucket, LiveOptions, LiveSnapshot } from "./live-bucket.ts";
 export type { CallOptions, ClientOptions } from "./options.ts";
 export type { Point } from "./points.ts";
 export type { Diff, DiffOptions, GetOptions } from "./reads.ts";
@@ -23,8 +24,12 @@ export type { Committed, OperationOptions, RemovalOptions, Transaction } from ".
 export type { Ttl } from "./ttl.ts";
 export type {
   Change,
+  ChangeDetails,
   ChangesOptions,
+  KeyChange,
+  KeysOnly,
   ReadyInfo,
+  TransactionPart,
   WatchCallbacks,
   Watcher,
   WatchOptions,

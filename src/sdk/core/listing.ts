@@ -103,7 +103,8 @@ export function list<Out>(
   );
 }
 
-function infoOf(body: EntryBody & { size?: number }): EntryInfo {
+/** What a listing or a watch without values tells of a key. */
+export function infoOf(body: EntryBody & { size?: number }): EntryInfo {
   const { key, size = 0, revision, created_at: createdAt } = body;
   return { key, size, revision, createdAt, operation: "put", ...detailsOf(body) };
 }

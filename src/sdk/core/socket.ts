@@ -1,7 +1,9 @@
 import type { JetbucketError } from "./errors.ts";
 
-/** What a watch needs of a WebSocket; the entries bring one for their platform. */
+/** What is needed of a WebSocket; the entries bring one for their platform. */
 export interface Socket {
+  /** Sends text over an open socket; what is sent over one that is closing is lost. */
+  send(text: string): void;
   /** Says goodbye. Handlers may still be called; nobody listens any more. */
   close(): void;
 }

@@ -62,10 +62,9 @@ function jsonTextOf(value: unknown): string {
 function bytesIn(value: unknown): Uint8Array<ArrayBuffer> | undefined {
   if (value instanceof ArrayBuffer) return new Uint8Array(value);
   if (!ArrayBuffer.isView(value)) return undefined;
+  const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
   // Shared memory cannot be sent, and somebody may be writing to it.
-  return value.buffer instanceof ArrayBuffer
-    ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-    : new Uint8Array(value.buffer, value.byteOffset, value.byteLength).slice();
+  return value.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : bytes.slice();
 }
 
 /** The value of an entry, from the form in which it travels in JSON. */

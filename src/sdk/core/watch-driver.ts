@@ -1,10 +1,14 @@
-import type { Include, ReadyFrame, UpdateFrame } from "../../protocol/messages.ts";
+import type {
+  ChangeBody,
+  ReadyFrame,
+  TransactionFrame,
+  UpdateFrame,
+} from "../../protocol/messages.ts";
 import { backoffDelay } from "./backoff.ts";
-import type { Revision } from "./entry.ts";
 import { errorOf, JetbucketError } from "./errors.ts";
 import { inOrder } from "./in-order.ts";
-import type { Socket, SocketFactory, SocketHandlers } from "./socket.ts";
-import { parseFrames } from "./watch-frames.ts";
+import { throwLater } from "./throw-later.ts";
+import { realTimer, type SetTimer } from "./timer.ts";
 import { WatchLedger } from "./watch-ledger.ts";
 import {
   initialState,
@@ -14,78 +18,58 @@ import {
   type WatchEvent,
   type WatchStateName,
 } from "./watch-machine.ts";
-import type { Watcher, WatchCallbacks, WatchOptions } from "./watch.ts";
+import type { WatchRequest, WatchSocket } from "./watch-socket.ts";
+import type { ChangeDetails, Watcher, WatchCallbacks } from "./watch.ts";
 
-/** What a watch needs of its client and its platform. */
-export interface WatchContext<T> {
-  bucket: string;
-  /** The address of the watch. */
-  url: (include: Include) => string;
-  token: () => Promise<string | undefined>;
-  openSocket: SocketFactory;
+/** What a watch needs of its client. */
+export interface WatchContext<R> {
+  request: WatchRequest;
+  socket: Pick<WatchSocket, "watch" | "jitter">;
   /** A plain request for the bucket, to learn why no connection comes to be. */
   probe: () => Promise<unknown>;
   /** The revision in a frame, as the caller sees it. Throws or rejects when its value is not what it has to be. */
-  read: (frame: UpdateFrame) => Revision<T> | Promise<Revision<T>>;
+  read: (body: ChangeBody) => R | Promise<R>;
+  /** Ends the watch. */
+  signal?: AbortSignal | undefined;
 }
 
-/** What of the world a watch touches beside sockets; replaced in tests. */
-export interface WatchWorld {
-  setTimer(callback: () => void, ms: number): () => void;
-  random(): number;
-  now(): Date;
+/** What a watch calls: what the public callbacks say, and what views are built on. */
+export interface WatchSink<R> extends Omit<WatchCallbacks, "onUpdate"> {
+  onUpdate(change: R & ChangeDetails): void;
+  /** All changes that happened at once were told. */
+  onTold?(): void;
 }
 
-const realWorld: WatchWorld = {
-  setTimer(callback, ms) {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-  random: () => Math.random(),
-  now: () => new Date(),
-};
-
-const OPEN_TIMEOUT_MS = 10_000;
 const reconnectBackoff = { base: 250, cap: 15_000 };
 /** Spreads the clients of a draining gateway a little. */
 const HANDOVER_JITTER_MS = 100;
 
 /** Carries out what the machine decides. */
-export class WatchDriver<T> implements Watcher {
+export class WatchDriver<R> implements Watcher {
   readonly closed: Promise<CloseInfo>;
-  readonly #context: WatchContext<T>;
-  readonly #callbacks: WatchCallbacks<T>;
-  readonly #include: Include;
-  readonly #signal: AbortSignal | undefined;
-  readonly #world: WatchWorld;
+  readonly #context: WatchContext<R>;
+  readonly #sink: WatchSink<R>;
+  readonly #setTimer: SetTimer;
   readonly #ledger: WatchLedger;
   #machine = initialState;
   /** Everything that the caller hears of waits for the changes before it, which may have to be checked. */
   #inOrder = inOrder();
   #stopped = false;
   #cancelTimer: (() => void) | undefined;
-  #socket: Socket | undefined;
-  /** Names the current connection; handlers of earlier ones are not listened to. */
-  #connection = 0;
+  #disconnect: (() => void) | undefined;
   #resolveClosed!: (info: CloseInfo) => void;
 
-  constructor(
-    context: WatchContext<T>,
-    callbacks: WatchCallbacks<T>,
-    { include = "snapshot", signal }: WatchOptions,
-    world = realWorld,
-  ) {
+  constructor(context: WatchContext<R>, sink: WatchSink<R>, setTimer = realTimer) {
+    const { request, signal } = context;
     this.#context = context;
-    this.#callbacks = callbacks;
-    this.#include = include;
-    this.#signal = signal;
-    this.#world = world;
-    this.#ledger = new WatchLedger(include);
+    this.#sink = sink;
+    this.#setTimer = setTimer;
+    this.#ledger = new WatchLedger(request.include ?? "snapshot");
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     signal?.addEventListener("abort", this.stop);
     // Callbacks may use the watcher, so none is called before the caller has it.
     if (signal?.aborted === true) queueMicrotask(this.stop);
-    else void this.#connect(include);
+    else this.#connect();
   }
 
   get state(): WatchStateName {
@@ -99,7 +83,7 @@ export class WatchDriver<T> implements Watcher {
     this.#dispatch({ type: "stopped" });
   };
 
-  #dispatch(event: WatchEvent): void {
+  readonly #dispatch = (event: WatchEvent): void => {
     const before = this.#machine;
     const [after, effects] = transition(before, event);
     this.#machine = after;
@@ -111,27 +95,31 @@ export class WatchDriver<T> implements Watcher {
       if (this.#machine !== after) return;
       this.#perform(effect);
     }
-  }
+  };
 
   #perform(effect: WatchEffect): void {
     switch (effect.type) {
       case "connect":
-        void this.#connect(
-          effect.resumes && this.#include === "updates" ? "snapshot" : this.#include,
-        );
+        this.#connect(effect.since);
         return;
       case "disconnect":
-        this.#disconnect();
+        this.#cancelTimer?.();
+        this.#disconnect?.();
         return;
       case "wait":
-        this.#setTimer(this.#delay(effect.attempt), { type: "retry" });
+        this.#cancelTimer = this.#setTimer(
+          () => this.#dispatch({ type: "retry" }),
+          this.#delay(effect.attempt),
+        );
         return;
-      case "begin":
-        this.#setTimer(undefined);
-        this.#ledger.begin();
+      case "resume":
+        this.#ledger.resume();
+        return;
+      case "start-over":
+        this.#ledger.startOver(effect.reason === "epoch_changed");
         return;
       case "deliver":
-        if (this.#ledger.take(effect.frame)) this.#inOrder(() => this.#deliver(effect.frame));
+        this.#deliver(effect.frame);
         return;
       case "complete":
         this.#complete(effect.frame);
@@ -143,7 +131,7 @@ export class WatchDriver<T> implements Watcher {
         this.#inOrder(() => this.#call("onError", effect.error));
         return;
       case "finish":
-        this.#signal?.removeEventListener("abort", this.stop);
+        this.#context.signal?.removeEventListener("abort", this.stop);
         this.#inOrder(() => {
           this.#call("onClose", effect.info);
           this.#resolveClosed(effect.info);
@@ -152,73 +140,66 @@ export class WatchDriver<T> implements Watcher {
     }
   }
 
-  async #connect(include: Include): Promise<void> {
-    const { bucket, url, token, openSocket } = this.#context;
-    const connection = ++this.#connection;
-    const dispatch = (event: WatchEvent) => {
-      if (connection === this.#connection) this.#dispatch(event);
-    };
-    this.#setTimer(OPEN_TIMEOUT_MS, { type: "timed-out" });
-    const handlers: SocketHandlers = {
-      onOpen: () => dispatch({ type: "opened" }),
-      onMessage: (text) => {
-        for (const frame of parseFrames(text)) dispatch({ type: "frame", frame });
-      },
-      onClose: (code, reason) => dispatch({ type: "lost", code, reason }),
-      onRefused: (error) => dispatch({ type: "refused", error }),
-    };
-    try {
-      const bearer = await token();
-      // Stopped or given up while the token was on its way.
-      if (connection !== this.#connection) return;
-      this.#socket = openSocket({ url: url(include), token: bearer }, handlers);
-    } catch (thrown) {
-      const error = errorOf(thrown, "network", `cannot watch bucket "${bucket}"`);
-      dispatch({ type: "refused", error });
-    }
+  #connect(since?: string): void {
+    const { request, socket } = this.#context;
+    this.#disconnect = socket.watch({ ...request, since }, this.#dispatch);
   }
 
-  #disconnect(): void {
-    this.#connection++;
-    this.#setTimer(undefined);
-    this.#socket?.close();
-    this.#socket = undefined;
-  }
-
-  #deliver(frame: UpdateFrame): Promise<void> | undefined {
-    const { bucket, read } = this.#context;
-    const tell = (revision: Revision<T>) => this.#tell("onUpdate", { ...revision, bucket });
-    const report = (thrown: unknown) => {
-      this.#tell("onError", errorOf(thrown, "invalid_value", `cannot check key "${frame.key}"`));
-    };
-    let revision: Revision<T> | Promise<Revision<T>>;
-    try {
-      revision = read(frame);
-    } catch (thrown) {
-      report(thrown);
+  #deliver(frame: UpdateFrame | TransactionFrame): void {
+    const { bucket, conflated } = frame;
+    const isTransaction = frame.type === "kv_transaction";
+    const news = (isTransaction ? frame.events : [frame]).filter((body) => this.#ledger.take(body));
+    if (news.length === 0) return;
+    this.#inOrder(() => {
+      // All are checked before the first is told, so that nothing comes between those of a transaction.
+      const steps = news.map((body, index) =>
+        this.#read(body, {
+          bucket,
+          ...(body.inferred && { inferred: true }),
+          ...(conflated !== undefined && index === 0 && { conflated }),
+          ...(isTransaction && {
+            transaction: { revision: frame.revision, index, size: news.length },
+          }),
+        }),
+      );
+      const tell = (told: (() => void)[]) => {
+        for (const step of told) step();
+        this.#tell("onTold");
+      };
+      if (steps.some((step) => step instanceof Promise)) {
+        return Promise.all(steps as Promise<() => void>[]).then(tell);
+      }
+      tell(steps as (() => void)[]);
       return undefined;
+    });
+  }
+
+  /** Checks a change. What it gives tells the change, or what is wrong with it. */
+  #read(body: ChangeBody, details: ChangeDetails): (() => void) | Promise<() => void> {
+    const { key, revision } = body;
+    const tell = (read: R) => () => this.#tell("onUpdate", { ...read, ...details });
+    const report = (thrown: unknown) => () => {
+      const of = { bucket: details.bucket, key, revision };
+      this.#tell("onError", errorOf(thrown, "invalid_value", `cannot check key "${key}"`, of));
+    };
+    try {
+      const read = this.#context.read(body);
+      return read instanceof Promise ? read.then(tell, report) : tell(read);
+    } catch (thrown) {
+      return report(thrown);
     }
-    if (revision instanceof Promise) return revision.then(tell, report);
-    tell(revision);
-    return undefined;
   }
 
   /** Everything is told: the ledger knows what went unseen. */
   #complete({ position, count }: ReadyFrame): void {
-    const createdAt = this.#world.now().toISOString();
-    const { bucket } = this.#context;
-    const gone = this.#ledger.complete(position);
+    const { bucket } = this.#context.request;
+    const created_at = new Date().toISOString();
+    const gone = this.#ledger
+      .complete(position)
+      .map((where) => ({ ...where, operation: "delete", created_at }) as const);
     this.#inOrder(() => {
-      for (const { key, revision } of gone) {
-        this.#tell("onUpdate", {
-          bucket,
-          key,
-          revision,
-          createdAt,
-          operation: "delete",
-          reason: "delete",
-          inferred: true,
-        });
+      for (const body of gone) {
+        (this.#read(body, { bucket, inferred: true }) as () => void)();
       }
       this.#tell("onReady", { position, count });
     });
@@ -235,40 +216,29 @@ export class WatchDriver<T> implements Watcher {
   }
 
   #delay(attempt: number): number {
-    const random = this.#world.random();
+    const jitter = this.#context.socket.jitter();
     return attempt === 0
-      ? random * HANDOVER_JITTER_MS
-      : backoffDelay(attempt, random, reconnectBackoff);
-  }
-
-  /** There is one thing to wait for at a time. */
-  #setTimer(ms: number | undefined, event?: WatchEvent): void {
-    this.#cancelTimer?.();
-    this.#cancelTimer =
-      ms === undefined || event === undefined
-        ? undefined
-        : this.#world.setTimer(() => this.#dispatch(event), ms);
+      ? jitter * HANDOVER_JITTER_MS
+      : backoffDelay(attempt, jitter, reconnectBackoff);
   }
 
   /** Tells news, unless the watch was stopped meanwhile. */
-  #tell<K extends "onUpdate" | "onReady" | "onError">(
+  #tell<K extends "onUpdate" | "onTold" | "onReady" | "onError">(
     name: K,
-    ...args: Parameters<NonNullable<WatchCallbacks<T>[K]>>
+    ...args: Parameters<NonNullable<WatchSink<R>[K]>>
   ): void {
     if (!this.#stopped) this.#call(name, ...args);
   }
 
-  #call<K extends keyof WatchCallbacks<T>>(
+  #call<K extends keyof WatchSink<R>>(
     name: K,
-    ...args: Parameters<NonNullable<WatchCallbacks<T>[K]>>
+    ...args: Parameters<NonNullable<WatchSink<R>[K]>>
   ): void {
     try {
-      (this.#callbacks[name] as ((...args: unknown[]) => void) | undefined)?.(...args);
+      (this.#sink[name] as ((...args: unknown[]) => void) | undefined)?.(...args);
     } catch (thrown) {
-      if (name === "onError" || this.#callbacks.onError === undefined) {
-        queueMicrotask(() => {
-          throw thrown;
-        });
+      if (name === "onError" || this.#sink.onError === undefined) {
+        throwLater(thrown);
         return;
       }
       this.#call(

@@ -1,18 +1,41 @@
 import type { Include } from "../../protocol/messages.ts";
-import type { Revision } from "./entry.ts";
+import type { Revision, Tombstone } from "./entry.ts";
 import type { JetbucketError } from "./errors.ts";
+import type { EntryInfo } from "./listing.ts";
 import type { CloseInfo, WatchStateName } from "./watch-machine.ts";
 
-/** A change of a key, as a watch tells it. */
-export type Change<T = unknown> = Revision<T> & {
+/** Where a change stands among those of its transaction. */
+export interface TransactionPart {
+  /** Revision of the transaction: the last one of its writes. */
+  revision: number;
+  /** From 0. */
+  index: number;
+  /** Changes of the transaction that this watch tells: those of its keys. */
+  size: number;
+}
+
+/** What a watch says of a change beside the revision itself. */
+export interface ChangeDetails {
   bucket: string;
   /**
-   * Set on a delete that the watch concluded after a gap, because the key was there before it and not after it. Its
-   * `revision` is then the newest one of the bucket (the key went at it or before), and its `createdAt` the time at which
-   * the watch noticed.
+   * Set on a delete that was found out late, because the key was there before a gap and not after it. Its `revision` is then
+   * the newest one of the bucket (the key went at it or before), and its `createdAt` the time of the finding.
    */
   inferred?: true;
-};
+  /**
+   * So many older changes, of any key, were replaced by newer ones of the same key since the change before, because this
+   * client did not keep up.
+   */
+  conflated?: number;
+  /** Set on a part of a transaction; its parts are told one after the other, with nothing between them. */
+  transaction?: TransactionPart;
+}
+
+/** A change of a key, as a watch tells it. */
+export type Change<T = unknown> = Revision<T> & ChangeDetails;
+
+/** A change of a key, as a watch without values tells it. */
+export type KeyChange = (EntryInfo | Tombstone) & ChangeDetails;
 
 /** That a watch is up to date. */
 export interface ReadyInfo {
@@ -26,9 +49,9 @@ export interface ReadyInfo {
  * What a watch calls. A callback that throws does not end the watch: what it threw goes to `onError` as the cause of a
  * `callback_failed`; without `onError`, or when that one throws, it is thrown again as an uncaught exception.
  */
-export interface WatchCallbacks<T = unknown> {
+export interface WatchCallbacks<T = unknown, C = Change<T>> {
   /** A key has a new value, or lost it. In the order of the writes, each write once. */
-  onUpdate(change: Change<T>): void;
+  onUpdate(change: C): void;
   /** The watch is up to date: everything that was stored was told. Again after every gap. */
   onReady?: ((info: ReadyInfo) => void) | undefined;
   /**
@@ -47,13 +70,18 @@ export interface WatchOptions {
   /** Only these keys; wildcards as in listings: `user.*`, `user.>`. Default: every key. */
   key?: string | readonly string[] | undefined;
   /**
-   * `snapshot`: the current value of every key, then changes. `updates`: changes only. `history`: every revision that is
-   * stored, then changes. Default `snapshot`.
+   * `snapshot`: the current value of every key, then changes. `updates`: changes only, from `onReady` on. `history`: every
+   * revision that is stored, then changes. Default `snapshot`.
    */
   include?: Include | undefined;
+  /** Whether changes come with their values. Default true; false tells their sizes instead: see {@link KeysOnly}. */
+  values?: true | undefined;
   /** Ends the watch, as `stop()` does. */
   signal?: AbortSignal | undefined;
 }
+
+/** Options of a watch that tells changes without their values, at a fraction of the cost. */
+export type KeysOnly<Options extends WatchOptions> = Omit<Options, "values"> & { values: false };
 
 /** Options of {@link Bucket.changes}. */
 export interface ChangesOptions extends WatchOptions {

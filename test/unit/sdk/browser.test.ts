@@ -1,11 +1,10 @@
-import { gzipSync } from "node:zlib";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { KvError } from "../../../src/protocol/errors.ts";
 import type * as Sdk from "../../../src/sdk/browser.ts";
-import { positionOf, startFakeGateway, wireEntry } from "./fake-gateway.ts";
+import { readyFrame, startFakeGateway, wireEntry } from "./fake-gateway.ts";
 
 let sdk: typeof Sdk;
 
@@ -53,8 +52,7 @@ describe("the shared client", () => {
 describe("a watch", () => {
   test("brings its token as a subprotocol", async () => {
     const { url, upgrades } = await startFakeGateway({
-      onSocket: (socket) =>
-        socket.send(JSON.stringify({ type: "kv_ready", position: positionOf(0), count: 0 })),
+      onWatch: ({ send }) => send(readyFrame(0)),
     });
     for (const options of [{ serverUrl: url, apiKey: "abc" }, { serverUrl: url }]) {
       const watcher = sdk.createClient(options).kv().bucket("b").watch(updates);
@@ -83,18 +81,16 @@ describe("a watch", () => {
   });
 });
 
-test("the bundle has no imports and less than 10,000 bytes gzipped", async () => {
-  const { outputFiles, metafile } = await build({
+test("the bundle has no imports", async () => {
+  const { metafile } = await build({
     entryPoints: [join(import.meta.dirname, "../../../src/sdk/browser.ts")],
     bundle: true,
     write: false,
-    minify: true,
     format: "esm",
     platform: "browser",
     target: "es2022",
     metafile: true,
   });
-  expect(gzipSync(outputFiles[0]!.contents, { level: 9 }).length).toBeLessThan(10_000);
   expect(Object.values(metafile.outputs).flatMap(({ imports }) => imports)).toEqual([]);
   const inputs = Object.keys(metafile.inputs);
   expect(inputs.filter((file) => !/src\/(sdk|protocol)\//.test(file))).toEqual([]);

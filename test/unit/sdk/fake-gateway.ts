@@ -24,6 +24,8 @@ export interface FakeGateway {
   url: string;
   requests: SeenRequest[];
   upgrades: SeenRequest[];
+  /** What clients sent over their sockets. */
+  frames: Record<string, unknown>[];
 }
 
 export interface FakeGatewayOptions {
@@ -33,11 +35,22 @@ export interface FakeGatewayOptions {
   refuse?: (request: SeenRequest, attempt: number) => Answer | undefined;
   /** Gets every socket that was taken. */
   onSocket?: (socket: WebSocket, attempt: number) => void;
+  /** Gets every watch that is asked for, with what sends frames to it; `attempt` counts the sockets. */
+  onWatch?: (watch: SeenWatch, attempt: number) => void;
+}
+
+/** A watch on the socket of a client. */
+export interface SeenWatch {
+  /** As it was asked for, without its type. */
+  request: Record<string, unknown>;
+  socket: WebSocket;
+  send: (...frames: object[]) => void;
 }
 
 export async function startFakeGateway(options: FakeGatewayOptions = {}): Promise<FakeGateway> {
   const requests: SeenRequest[] = [];
   const upgrades: SeenRequest[] = [];
+  const frames: Record<string, unknown>[] = [];
   const server = createServer((request, response) => {
     void read(request).then((seen) => {
       requests.push(seen);
@@ -61,7 +74,18 @@ export async function startFakeGateway(options: FakeGatewayOptions = {}): Promis
       return;
     }
     const attempt = upgrades.length;
-    sockets.handleUpgrade(request, socket, head, (ws) => options.onSocket?.(ws, attempt));
+    sockets.handleUpgrade(request, socket, head, (ws) => {
+      ws.on("message", (data: Buffer) => {
+        const { type, ...asked } = JSON.parse(data.toString()) as Record<string, unknown>;
+        frames.push({ type, ...asked });
+        if (type !== "watch") return;
+        const send = (...sent: object[]) => {
+          for (const frame of sent) ws.send(JSON.stringify({ id: asked.id, ...frame }));
+        };
+        options.onWatch?.({ request: asked, socket: ws, send }, attempt);
+      });
+      options.onSocket?.(ws, attempt);
+    });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -72,7 +96,7 @@ export async function startFakeGateway(options: FakeGatewayOptions = {}): Promis
     await once(server, "close");
   });
   const { port } = server.address() as AddressInfo;
-  return { url: `http://127.0.0.1:${port}`, requests, upgrades };
+  return { url: `http://127.0.0.1:${port}`, requests, upgrades, frames };
 }
 
 async function read(request: IncomingMessage): Promise<SeenRequest> {
@@ -113,4 +137,13 @@ export function createdAtOf(revision: number): string {
 /** The position of a bucket that stands at a revision. */
 export function positionOf(revision: number, epoch = "mjv0abcd"): string {
   return `${epoch}-${revision.toString(36)}`;
+}
+
+/** A put as a frame of a watch, without the id. */
+export function updateFrame(key: string, revision: number, value: unknown = revision) {
+  return { type: "kv_update", bucket: "b", ...wireEntry(key, value, revision) };
+}
+
+export function readyFrame(revision: number) {
+  return { type: "kv_ready", position: positionOf(revision), count: 0 };
 }

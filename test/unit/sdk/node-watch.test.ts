@@ -2,73 +2,121 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import type { WebSocket } from "ws";
 import { KvError } from "../../../src/protocol/errors.ts";
 import type { SocketHandlers } from "../../../src/sdk/core/socket.ts";
 import { createClient, type Change, type JetbucketError } from "../../../src/sdk/node.ts";
 import { nodeSockets } from "../../../src/sdk/node-socket.ts";
 import {
-  positionOf,
+  readyFrame,
   startFakeGateway,
+  updateFrame,
   wireEntry,
   type FakeGatewayOptions,
 } from "./fake-gateway.ts";
 
-function send(socket: WebSocket, ...messages: unknown[]): void {
-  for (const message of messages) socket.send(JSON.stringify(message));
-}
-
-const update = (key: string, revision: number) => ({
-  type: "kv_update",
-  bucket: "b",
-  ...wireEntry(key, revision, revision),
-});
-const ready = (revision: number) => ({
-  type: "kv_ready",
-  position: positionOf(revision),
-  count: 0,
-});
-
 async function start(options: FakeGatewayOptions) {
   const gateway = await startFakeGateway(options);
   const client = createClient({ serverUrl: gateway.url, apiKey: "key-1" });
-  return { ...gateway, bucket: client.kv().bucket("b") };
+  const kv = client.kv();
+  return { ...gateway, kv, bucket: kv.bucket("b") };
 }
 
 test("a watch asks by header and subprotocol, for the keys and the part it wants", async () => {
-  const { bucket, upgrades } = await start({ onSocket: (socket) => send(socket, ready(0)) });
+  const { bucket, upgrades, frames } = await start({ onWatch: ({ send }) => send(readyFrame(0)) });
   await new Promise<void>((resolve) => {
     const watcher = bucket.watch(
       { onUpdate: () => undefined, onReady: () => resolve() },
-      { key: ["user.*", "a/../b c"], include: "history" },
+      { key: ["user.*", "a/../b c"], include: "history", values: false },
     );
     onTestFinished(() => watcher.stop());
   });
-  expect(upgrades[0]).toMatchObject({
-    url: "/api/v1/kv/buckets/b/watch?key=user.*&key=a%2F..%2Fb%20c&include=history",
-    headers: { authorization: "Bearer key-1", "sec-websocket-protocol": "jetbucket.v1" },
-  });
+  expect(upgrades).toMatchObject([
+    {
+      url: "/api/v1/kv/watch",
+      headers: { authorization: "Bearer key-1", "sec-websocket-protocol": "jetbucket.v1" },
+    },
+  ]);
+  expect(frames).toEqual([
+    { type: "watch", id: "1", bucket: "b", keys: ["user.*", "a/../b c"], include: "history", values: false }, // prettier-ignore
+  ]);
 });
 
-test("a watch survives its server's death", async () => {
-  const sockets: WebSocket[] = [];
+test("a watch without values tells sizes", async () => {
   const { bucket } = await start({
-    onSocket: (socket, attempt) => {
-      sockets.push(socket);
-      if (attempt === 1) send(socket, update("a", 1), update("b", 2), ready(2));
-      else send(socket, update("b", 2), update("c", 4), ready(4));
+    onWatch: ({ send }) => {
+      const put = { ...updateFrame("a", 1), value: undefined, encoding: undefined, size: 7 };
+      send(put, { ...put, operation: "delete", reason: "purge", revision: 2 });
     },
   });
-  const seen: string[] = [];
-  const watcher = bucket.watch({
-    onUpdate: ({ operation, key }) => seen.push(`${operation} ${key}`),
-    onReady: () => seen.push("ready"),
+  const seen: unknown[] = [];
+  for await (const change of bucket.changes({ values: false })) {
+    if (change.operation === "put") seen.push(change.size);
+    else seen.push(change.reason);
+    if (seen.length === 1) expect(change).not.toHaveProperty("value");
+    else break;
+  }
+  expect(seen).toEqual([7, "purge"]);
+});
+
+test("watches of one client share a socket, however they end", async () => {
+  const { bucket, kv, upgrades, frames } = await start({
+    onWatch: ({ request, send }) => {
+      if (request.bucket === "none")
+        send({ type: "error", code: "bucket_not_found", message: "none", retryable: false }); // prettier-ignore
+      else send(updateFrame("a", 1), readyFrame(1));
+    },
   });
-  onTestFinished(() => watcher.stop());
-  await vi.waitFor(() => expect(seen).toContain("ready"));
-  sockets[0]!.terminate();
-  await vi.waitFor(() => expect(seen.filter((what) => what === "ready")).toHaveLength(2));
-  expect(seen).toEqual(["put a", "put b", "ready", "put c", "delete a", "ready"]);
+  const refused = kv.bucket("none").watch({ onUpdate: () => undefined });
+  const stopped = bucket.watch({ onUpdate: () => undefined }, { key: "a" });
+  const live = bucket.live();
+  onTestFinished(() => live.close());
+  expect(await refused.closed).toMatchObject({ code: 4404, error: { code: "bucket_not_found" } });
+  await live.ready;
+  expect(live.get("a")).toBe(1);
+  stopped.stop();
+  expect((await stopped.closed).code).toBe(1000);
+  await vi.waitFor(() => expect(frames.at(-1)).toEqual({ type: "unwatch", id: "2" }));
+  expect(live.state).toBe("live");
+  expect(upgrades).toHaveLength(1);
+});
+
+test("clients share nothing", async () => {
+  const { url, upgrades } = await startFakeGateway({ onWatch: ({ send }) => send(readyFrame(0)) });
+  for (const client of [createClient({ serverUrl: url }), createClient({ serverUrl: url })]) {
+    const live = client.kv().bucket("b").live();
+    await live.ready;
+    live.close();
+  }
+  expect(upgrades).toHaveLength(2);
+});
+
+test("watches survive their server's death: one socket again, each goes on where it was", async () => {
+  const { bucket, upgrades, frames } = await start({
+    onWatch: ({ request, socket, send }, attempt) => {
+      if (attempt === 1) {
+        send(updateFrame("a", 1), updateFrame("b", 2), readyFrame(2));
+        if (request.id === "3") socket.terminate();
+      } else send(updateFrame("c", 4), readyFrame(4));
+    },
+  });
+  const logs = [0, 1, 2].map((n) => {
+    const seen: string[] = [];
+    const watcher = bucket.watch(
+      {
+        onUpdate: ({ operation, key }) => seen.push(`${operation} ${key}`),
+        onReady: () => seen.push("ready"),
+      },
+      { key: `${n}.*` },
+    );
+    onTestFinished(() => watcher.stop());
+    return seen;
+  });
+  const all = ["put a", "put b", "ready", "put c", "ready"];
+  await vi.waitFor(() => expect(logs).toEqual([all, all, all]));
+  expect(upgrades).toHaveLength(2);
+  expect(frames.slice(3).map(({ id, since }) => [id, since])).toEqual(
+    ["1", "2", "3"].map((id) => [id, readyFrame(2).position]),
+  );
 });
 
 describe("an upgrade that is refused", () => {
@@ -92,7 +140,7 @@ describe("an upgrade that is refused", () => {
   test.each([503, 429])("with %i is tried again", async (status) => {
     const { bucket, upgrades } = await start({
       refuse: (_, attempt) => (attempt < 3 ? { status, body: "busy" } : undefined),
-      onSocket: (socket) => send(socket, ready(0)),
+      onWatch: ({ send }) => send(readyFrame(0)),
     });
     const watcher = bucket.watch({ onUpdate: () => undefined });
     onTestFinished(() => watcher.stop());
@@ -156,8 +204,8 @@ test("a server that breaks the protocol loses the connection, not the watch", as
       // A frame with reserved bits.
       if (attempt === 1)
         (socket as unknown as { _socket: NodeJS.WritableStream })._socket.write(Buffer.from([0xf1, 0])); // prettier-ignore
-      else send(socket, ready(0));
     },
+    onWatch: ({ send }) => send(readyFrame(0)),
   });
   const watcher = bucket.watch({ onUpdate: () => undefined });
   onTestFinished(() => watcher.stop());
@@ -168,9 +216,9 @@ describe("changes as an iterable", () => {
   test("come in order, and leaving the loop ends the watch", async () => {
     let gone = false;
     const { bucket } = await start({
-      onSocket: (socket) => {
+      onWatch: ({ socket, send }) => {
         socket.on("close", () => (gone = true));
-        send(socket, update("a", 1), update("b", 2), update("c", 3), ready(3));
+        send(updateFrame("a", 1), updateFrame("b", 2), updateFrame("c", 3), readyFrame(3));
       },
     });
     const seen: string[] = [];
@@ -184,9 +232,9 @@ describe("changes as an iterable", () => {
 
   test("are all told before the watch's error is thrown", async () => {
     const { bucket } = await start({
-      onSocket: (socket) => {
-        send(socket, update("a", 1), ready(1));
-        socket.close(4404, "deleted");
+      onWatch: ({ send }) => {
+        const gone = { type: "error", code: "bucket_not_found", message: "deleted", retryable: false }; // prettier-ignore
+        send(updateFrame("a", 1), readyFrame(1), gone);
       },
     });
     const seen: Change[] = [];
@@ -198,7 +246,7 @@ describe("changes as an iterable", () => {
   });
 
   test("end quietly by their signal", async () => {
-    const { bucket } = await start({ onSocket: (socket) => send(socket, update("a", 1)) });
+    const { bucket } = await start({ onWatch: ({ send }) => send(updateFrame("a", 1)) });
     const controller = new AbortController();
     for await (const change of bucket.changes({ signal: controller.signal })) {
       expect(change.key).toBe("a");
@@ -253,9 +301,9 @@ describe("a process", () => {
       onSocket: (socket, attempt) => {
         if (attempt === 1) socket.terminate();
         // It never says goodbye back.
-        else send(socket, ready(0));
         socket.removeAllListeners("close");
       },
+      onWatch: ({ send }) => send(readyFrame(0)),
     });
     const { exit } = await run(
       url,

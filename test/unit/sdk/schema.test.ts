@@ -6,9 +6,11 @@ import {
   type Bucket,
   type Change,
   type JetbucketError,
+  type KeyChange,
+  type LiveBucket,
   type StandardSchemaV1,
 } from "../../../src/sdk/node.ts";
-import { positionOf, startFakeGateway, wireEntry } from "./fake-gateway.ts";
+import { readyFrame, startFakeGateway, updateFrame, wireEntry } from "./fake-gateway.ts";
 import { startBucket, written } from "./support.ts";
 
 const User = z.object({ name: z.string(), age: z.number().default(0) });
@@ -41,7 +43,6 @@ describe("a value that is written", () => {
       const error = await failureOf(write());
       expect(error).toMatchObject({
         code: "invalid_value",
-        status: undefined,
         details: { bucket: "b", key: "k" },
         issues: [{ path: ["name"] }],
       });
@@ -177,6 +178,9 @@ test("the type of a bucket's values is that of its schema", () => {
   expectTypeOf<Parameters<Parameters<typeof users.watch>[0]["onUpdate"]>[0]>().toEqualTypeOf<
     Change<Out>
   >();
+  const keysOnly = users.changes({ values: false });
+  expectTypeOf(keysOnly).toEqualTypeOf<AsyncGenerator<KeyChange, void, undefined>>();
+  expectTypeOf<ReturnType<typeof users.live>>().toEqualTypeOf<LiveBucket<Out>>();
   expectTypeOf(kv.bucket("b", { schema: z.string() })).toEqualTypeOf<Bucket<string>>();
 });
 
@@ -198,14 +202,10 @@ describe("a watch", () => {
 
   async function startWatch<S extends StandardSchemaV1>(schema: S, values: unknown[], end = true) {
     const { url } = await startFakeGateway({
-      onSocket: (socket, attempt) => {
+      onWatch: ({ send, socket }, attempt) => {
         if (attempt > 1) return;
-        values.forEach((value, n) => {
-          const entry = wireEntry(`k${n}`, value, n + 1);
-          socket.send(JSON.stringify({ type: "kv_update", bucket: "b", ...entry }));
-        });
-        const position = positionOf(values.length);
-        socket.send(JSON.stringify({ type: "kv_ready", position, count: values.length }));
+        send(...values.map((value, n) => updateFrame(`k${n}`, n + 1, value)));
+        send(readyFrame(values.length));
         if (end) socket.close(4404, "gone");
       },
     });

@@ -32,7 +32,7 @@ function del(key: string, revision: number): UpdateFrame {
 /** A ledger that has seen a snapshot of these frames and is live. */
 function liveAfter(include: Include, frames: UpdateFrame[], revision: number): WatchLedger {
   const ledger = new WatchLedger(include);
-  ledger.begin();
+  ledger.startOver();
   for (const frame of frames) ledger.take(frame);
   ledger.complete(positionOf(revision));
   return ledger;
@@ -42,7 +42,7 @@ describe("after a gap, a snapshot", () => {
   test("tells only what is new", () => {
     const ledger = liveAfter("snapshot", [put("a", 1), put("b", 2)], 2);
     expect(ledger.take(put("c", 3))).toBe(true);
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("a", 1))).toBe(false);
     expect(ledger.take(put("c", 3))).toBe(false);
     expect(ledger.take(put("b", 4))).toBe(true);
@@ -52,11 +52,11 @@ describe("after a gap, a snapshot", () => {
 
   test("tells that keys went which it does not name, at the bucket's newest revision", () => {
     const ledger = liveAfter("snapshot", [put("a", 1), put("b", 2)], 2);
-    ledger.begin();
+    ledger.startOver();
     ledger.take(put("b", 2));
     expect(ledger.complete(positionOf(9))).toEqual([{ key: "a", revision: 9 }]);
     // Once, and a new value of it is news again.
-    ledger.begin();
+    ledger.startOver();
     ledger.take(put("b", 2));
     expect(ledger.complete(positionOf(9))).toEqual([]);
     expect(ledger.take(put("a", 10))).toBe(true);
@@ -64,9 +64,9 @@ describe("after a gap, a snapshot", () => {
 
   test("that was cut off does not make keys go, and the next one repeats nothing", () => {
     const ledger = liveAfter("snapshot", [put("a", 1), put("b", 2)], 2);
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("c", 3))).toBe(true);
-    ledger.begin();
+    ledger.startOver();
     for (const told of [put("a", 1), put("b", 2), put("c", 3)]) {
       expect(ledger.take(told)).toBe(false);
     }
@@ -76,7 +76,7 @@ describe("after a gap, a snapshot", () => {
   test("from a replica that lags brings nothing back", () => {
     const ledger = liveAfter("snapshot", [put("a", 1), put("b", 5)], 5);
     ledger.take(del("a", 6));
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("a", 1))).toBe(false);
     expect(ledger.take(put("b", 3))).toBe(false);
     expect(ledger.take(put("b", 5))).toBe(false);
@@ -85,14 +85,14 @@ describe("after a gap, a snapshot", () => {
   test("of a bucket that was created anew is told whole, though its revisions are low", () => {
     const ledger = liveAfter("snapshot", [put("a", 7), put("b", 8), put("old", 9)], 9);
     const later = createdAtOf(1000);
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("a", 1, later))).toBe(true);
     expect(ledger.take(put("b", 2, later))).toBe(true);
     expect(ledger.complete(positionOf(2, "mjv0zzzz"))).toEqual([{ key: "old", revision: 2 }]);
     // Two writes within a millisecond are two writes.
     expect(ledger.take(put("a", 3, later))).toBe(true);
     expect(ledger.take(put("c", 4, later))).toBe(true);
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("b", 2, later))).toBe(false);
     expect(ledger.take(put("d", 5, later))).toBe(true);
   });
@@ -100,15 +100,69 @@ describe("after a gap, a snapshot", () => {
 
 test("a catch-up without a snapshot makes no key go", () => {
   const ledger = liveAfter("snapshot", [put("a", 1)], 1);
+  ledger.resume();
+  expect(ledger.take(put("b", 3))).toBe(true);
   expect(ledger.complete(positionOf(4))).toEqual([]);
   expect(ledger.take(put("a", 1))).toBe(false);
+});
+
+test("a removal while catching up is told once, also when what follows starts over", () => {
+  const ledger = liveAfter("snapshot", [put("a", 1)], 1);
+  ledger.startOver();
+  expect(ledger.take(del("b", 5))).toBe(true);
+  ledger.resume();
+  expect(ledger.take(put("b", 4))).toBe(false);
+  expect(ledger.take(del("b", 5))).toBe(false);
+  expect(ledger.take(put("b", 6))).toBe(true);
+});
+
+describe("a removal that was noticed late", () => {
+  const inferred = (key: string, revision: number) => ({ ...del(key, revision), inferred: true as const }); // prettier-ignore
+
+  test.each(["snapshot", "history"] as const)("is news of keys that live, once (%s)", (include) => {
+    const ledger = liveAfter(include, [put("a", 1)], 1);
+    expect(ledger.take(inferred("a", 9))).toBe(true);
+    expect(ledger.take(inferred("a", 9))).toBe(false);
+    expect(ledger.take(inferred("b", 9))).toBe(false);
+  });
+
+  test("is news to who was told no values", () => {
+    const ledger = liveAfter("updates", [], 1);
+    expect(ledger.take(inferred("b", 9))).toBe(true);
+  });
+
+  test("hides no write before it", () => {
+    const ledger = liveAfter("history", [put("a", 1)], 1);
+    ledger.take(inferred("a", 9));
+    expect(ledger.take(put("b", 5))).toBe(true);
+    ledger.startOver();
+    expect(ledger.take(put("b", 5))).toBe(false);
+    expect(ledger.take(put("c", 6))).toBe(true);
+  });
+});
+
+describe("a bucket that is known to be a new one", () => {
+  test("is told whole, whatever its revisions and its clock", () => {
+    const ledger = liveAfter("snapshot", [put("a", 7), put("b", 8), put("old", 9)], 9);
+    ledger.startOver(true);
+    expect(ledger.take(put("a", 1))).toBe(true);
+    expect(ledger.take(put("b", 2, createdAtOf(-100)))).toBe(true);
+    expect(ledger.complete(positionOf(2, "mjv0zzzz"))).toEqual([{ key: "old", revision: 2 }]);
+    expect(ledger.take(put("c", 3))).toBe(true);
+  });
+
+  test("is told whole to who only wants updates, and was told nothing yet", () => {
+    const ledger = liveAfter("updates", [], 100);
+    ledger.startOver(true);
+    expect(ledger.take(put("a", 1))).toBe(true);
+  });
 });
 
 describe("updates", () => {
   test("start with what comes, and a gap tells neither older entries nor nothing", () => {
     const ledger = liveAfter("updates", [], 100);
     expect(ledger.take(put("a", 101))).toBe(true);
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("old", 50))).toBe(false);
     expect(ledger.take(put("a", 101))).toBe(false);
     expect(ledger.take(put("gap", 102))).toBe(true);
@@ -117,38 +171,38 @@ describe("updates", () => {
 
   test("that told nothing yet go by the position", () => {
     const ledger = liveAfter("updates", [], 100);
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("old", 50))).toBe(false);
     expect(ledger.take(put("gap", 102))).toBe(true);
   });
 
   test("rather repeat than hide when the position has an unknown form", () => {
     const ledger = new WatchLedger("updates");
-    ledger.begin();
+    ledger.startOver();
     ledger.complete("something else");
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("old", 50))).toBe(true);
   });
 
   test("tell that keys went which they had told", () => {
     const ledger = liveAfter("updates", [], 100);
     ledger.take(put("a", 101));
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.complete(positionOf(103))).toEqual([{ key: "a", revision: 103 }]);
   });
 
   test("of a new bucket are told, once something of the old one was", () => {
     const ledger = liveAfter("updates", [], 100);
     ledger.take(put("a", 101));
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.take(put("new", 1, createdAtOf(1000)))).toBe(true);
   });
 
   test("told before the first connection was complete do not go with the next one", () => {
     const ledger = new WatchLedger("updates");
-    ledger.begin();
+    ledger.startOver();
     ledger.take(put("a", 101));
-    ledger.begin();
+    ledger.startOver();
     expect(ledger.complete(positionOf(101))).toEqual([]);
   });
 });
@@ -156,9 +210,9 @@ describe("updates", () => {
 test("a history that starts over repeats no revision, not even of keys that were removed", () => {
   const history = [put("a", 1), put("b", 2), put("a", 3), del("a", 4), put("b", 5)];
   const ledger = new WatchLedger("history");
-  ledger.begin();
+  ledger.startOver();
   expect(history.slice(0, 4).map((frame) => ledger.take(frame))).toEqual(Array(4).fill(true));
-  ledger.begin();
+  ledger.startOver();
   const again = [...history, put("a", 6)];
   expect(again.map((frame) => ledger.take(frame))).toEqual([
     false,
@@ -170,7 +224,7 @@ test("a history that starts over repeats no revision, not even of keys that were
   ]);
   expect(ledger.complete(positionOf(6))).toEqual([]);
   ledger.take(del("a", 7));
-  ledger.begin();
+  ledger.startOver();
   expect([...again, del("a", 7)].map((frame) => ledger.take(frame))).toEqual(Array(7).fill(false));
 });
 
@@ -207,7 +261,7 @@ function replay(script: Step[], filter: (ledger: WatchLedger, frame: UpdateFrame
   const repeated: string[] = [];
 
   const connect = () => {
-    ledger.begin();
+    ledger.startOver();
     wire = [...bucket.values()].sort((a, b) => a.revision - b.revision);
     wire.push({ ready: positionOf(revision, `e${epoch}`) });
   };

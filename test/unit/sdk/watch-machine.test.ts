@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { JetbucketError } from "../../../src/sdk/core/errors.ts";
-import type { ServerFrame } from "../../../src/sdk/core/watch-frames.ts";
 import {
   initialState,
   transition,
+  type ServerFrame,
   type WatchEvent,
   type WatchState,
   type WatchStateName,
@@ -21,10 +21,27 @@ const update: ServerFrame = {
   created_at: "2026-01-01T00:00:00.000Z",
 };
 const ready: ServerFrame = { type: "kv_ready", position: "e-1", count: 1 };
+const inferred: ServerFrame = {
+  type: "kv_update",
+  bucket: "b",
+  key: "k",
+  operation: "delete",
+  reason: "expired",
+  inferred: true,
+  revision: 9,
+  created_at: "2026-01-01T00:00:00.000Z",
+};
+const transaction: ServerFrame = { type: "kv_transaction", bucket: "b", revision: 6, events: [] };
+const reset: ServerFrame = { type: "kv_reset", reason: "too_old" };
+const bookmark = (position: string): ServerFrame => ({ type: "kv_bookmark", position });
 const frame = (of: ServerFrame): WatchEvent => ({ type: "frame", frame: of });
 const refused = (status: number | undefined): WatchEvent => ({
   type: "refused",
   error: new JetbucketError("x", "x", { status }),
+});
+const ended = (code: string, retryable: boolean): WatchEvent => ({
+  type: "ended",
+  error: new JetbucketError(code, "because", { retryable }),
 });
 const lost = (code: number): WatchEvent => ({ type: "lost", code, reason: "" });
 const diagnosed = (status?: number): WatchEvent => ({
@@ -35,10 +52,14 @@ const diagnosed = (status?: number): WatchEvent => ({
 const events = {
   opened: { type: "opened" },
   update: frame(update),
+  inferred: frame(inferred),
+  transaction: frame(transaction),
   ready: frame(ready),
+  bookmark: frame(bookmark("e-7")),
   stale: frame({ type: "kv_stale", reason: "no NATS" }),
-  reset: frame({ type: "kv_reset", reason: "no continuity" }),
-  error: frame({ type: "error", message: "no", code: "internal" }),
+  reset: frame(reset),
+  error: frame({ type: "error", message: "no", code: "internal", retryable: false }),
+  "of a newer server": frame({ type: "kv_news" } as never),
   "lost 1006": lost(1006),
   "lost 1000": lost(1000),
   "lost 1001": lost(1001),
@@ -47,7 +68,8 @@ const events = {
   "refused 404": refused(404),
   "refused 503": refused(503),
   "refused by network": refused(undefined),
-  "timed out": { type: "timed-out" },
+  "ended for good": ended("bucket_not_found", false),
+  "ended for now": ended("store_unavailable", true),
   retry: { type: "retry" },
   "diagnosed 403": diagnosed(403),
   "diagnosed 503": diagnosed(503),
@@ -60,7 +82,7 @@ type EventName = keyof typeof events;
 /** Next state and effects; what is not in the table changes nothing. */
 const table: Record<WatchStateName, Partial<Record<EventName, string>>> = {
   connecting: {
-    opened: "catching-up: begin",
+    opened: "catching-up: start-over",
     "lost 1006": "waiting: disconnect wait",
     "lost 1000": "waiting: disconnect wait",
     "lost 1001": "waiting: disconnect wait",
@@ -69,7 +91,8 @@ const table: Record<WatchStateName, Partial<Record<EventName, string>>> = {
     "refused 404": "closed: disconnect report finish",
     "refused 503": "waiting: disconnect wait",
     "refused by network": "waiting: disconnect wait",
-    "timed out": "waiting: disconnect wait",
+    "ended for good": "closed: disconnect report finish",
+    "ended for now": "waiting: disconnect wait",
     "diagnosed 403": "closed: disconnect report finish",
     "diagnosed 503": "connecting: report",
     "diagnosed nothing": "connecting: report",
@@ -77,10 +100,15 @@ const table: Record<WatchStateName, Partial<Record<EventName, string>>> = {
   },
   "catching-up": {
     update: "catching-up: deliver",
+    inferred: "catching-up: deliver",
+    transaction: "catching-up: deliver",
     ready: "live: complete",
+    bookmark: "catching-up:",
     stale: "catching-up:",
-    reset: "catching-up: begin",
+    reset: "catching-up: start-over",
     error: "catching-up:",
+    "ended for good": "closed: disconnect report finish",
+    "ended for now": "waiting: disconnect wait",
     "lost 1006": "waiting: disconnect wait",
     "lost 1000": "waiting: disconnect wait",
     "lost 1001": "waiting: disconnect wait",
@@ -90,10 +118,15 @@ const table: Record<WatchStateName, Partial<Record<EventName, string>>> = {
   },
   live: {
     update: "live: deliver",
+    inferred: "live: deliver",
+    transaction: "live: deliver",
     ready: "live: complete",
+    bookmark: "live:",
     stale: "catching-up:",
-    reset: "catching-up: begin",
+    reset: "catching-up: start-over",
     error: "live:",
+    "ended for good": "closed: disconnect report finish",
+    "ended for now": "waiting: disconnect wait",
     "lost 1006": "waiting: disconnect wait",
     "lost 1000": "waiting: disconnect wait",
     "lost 1001": "waiting: disconnect wait",
@@ -128,8 +161,9 @@ describe("the transition table", () => {
   });
 
   test("is complete: what it does not name returns the same state", () => {
-    for (const [name, event, expected] of rows) {
-      if (expected !== `${name}:` || table[name][event] !== undefined) continue;
+    const named = rows.filter(([name, event]) => table[name][event] !== undefined);
+    expect(rows).toHaveLength(Object.keys(table).length * Object.keys(events).length);
+    for (const [name, event] of rows.filter((row) => !named.includes(row))) {
       const state = { ...initialState, name };
       expect(transition(state, events[event])[0]).toBe(state);
     }
@@ -162,6 +196,10 @@ describe("waiting", () => {
 
   test("is hardly any after a gateway drained", () => {
     expect(waits(...goesLive, lost(1001))).toEqual([0]);
+  });
+
+  test("is longer for a server that is overloaded", () => {
+    expect(waits(...goesLive, lost(1013), events.retry, lost(1013))).toEqual([4, 5]);
   });
 
   test("is a proper one when gateways drain before the watch is ready again", () => {
@@ -201,12 +239,34 @@ describe("an outage is reported", () => {
   });
 });
 
+describe("a watch that the server ends", () => {
+  test.each([
+    ["bucket_not_found", 4404],
+    ["forbidden", 4403],
+    ["unauthenticated", 4401],
+    ["invalid_filter", 4400],
+    ["internal", 4400],
+  ])("with %s, not to be tried again, is closed with %i", (code, expected) => {
+    const { state, effects } = run(...goesLive, ended(code, false));
+    expect(state.name).toBe("closed");
+    expect(effects.at(-1)).toMatchObject({ info: { code: expected, reason: "because", error: { code } } }); // prettier-ignore
+  });
+
+  test("for now waits with growing pauses, and is reported as an outage is", () => {
+    const again: WatchEvent[] = [ended("store_unavailable", true), events.retry, events.opened];
+    const { state, effects } = run(events.opened, ...again, ...again, ...again);
+    expect(state.attempt).toBe(3);
+    const error = expect.objectContaining({ code: "store_unavailable" }) as JetbucketError;
+    expect(effects).toContainEqual({ type: "report", error });
+  });
+});
+
 describe("the end of a watch", () => {
   const endOf = (...sequence: WatchEvent[]) =>
     run(...sequence).effects.flatMap((effect) => (effect.type === "finish" ? [effect.info] : []));
 
   test("names the error frame that came before the close", () => {
-    const gone = frame({ type: "error", message: "the bucket was deleted", code: "bucket_not_found" }); // prettier-ignore
+    const gone = frame({ type: "error", message: "the bucket was deleted", code: "bucket_not_found", retryable: false }); // prettier-ignore
     expect(endOf(...goesLive, gone, lost(4404))).toMatchObject([
       { code: 4404, error: { code: "bucket_not_found", message: "the bucket was deleted" } },
     ]);
@@ -237,11 +297,50 @@ describe("the end of a watch", () => {
   });
 });
 
-test("connections resume from the first that was ready on", () => {
-  const connects = run(...fails, ...goesLive, ...fails, ...fails).effects.flatMap((effect) =>
-    effect.type === "connect" ? [effect.resumes] : [],
-  );
-  expect(connects).toEqual([false, true, true]);
+describe("the position", () => {
+  const positionAfter = (...sequence: ServerFrame[]) =>
+    run(events.opened, ...sequence.map(frame)).state.position;
+  const put = (revision: number): ServerFrame => ({ ...update, revision });
+
+  test("is not known before everything was there once", () => {
+    expect(positionAfter(put(5), transaction, bookmark("e-5"))).toBeUndefined();
+  });
+
+  test("is that of the last kv_ready, bookmark, update or transaction", () => {
+    expect(positionAfter(put(5), { ...ready, position: "e-5-h" })).toBe("e-5-h");
+    expect(positionAfter(ready, put(5))).toBe("e-5");
+    expect(positionAfter({ ...ready, position: "e-1-h" }, put(40))).toBe("e-14-h");
+    expect(positionAfter(ready, transaction)).toBe("e-6");
+    expect(positionAfter(ready, put(5), bookmark("e-a"))).toBe("e-a");
+  });
+
+  test("is not moved by a removal that was noticed late: writes before it may still come", () => {
+    expect(positionAfter(ready, inferred)).toBe("e-1");
+  });
+
+  test("moves on after kv_stale: what comes then is in order", () => {
+    expect(positionAfter(ready, { type: "kv_stale", reason: "x" }, put(3))).toBe("e-3");
+  });
+
+  test("stays the old one while the server starts over", () => {
+    expect(positionAfter(ready, reset, put(5), transaction, bookmark("e-5"))).toBe("e-1");
+    expect(positionAfter(ready, reset, put(5), { ...ready, position: "f-9" })).toBe("f-9");
+  });
+
+  test("is what the next connection goes on with", () => {
+    const { effects } = run(...fails, ...goesLive, frame(put(3)), ...fails, ...goesLive, ...fails);
+    const connects = effects.flatMap((effect) => (effect.type === "connect" ? [effect.since] : []));
+    expect(connects).toEqual([undefined, "e-3", "e-1"]);
+    const starts = effects.flatMap(({ type }) =>
+      type === "resume" || type === "start-over" ? [type] : [],
+    );
+    expect(starts).toEqual(["start-over", "resume"]);
+  });
+
+  test("moves on while a connection that resumes catches up", () => {
+    const { state } = run(...goesLive, ...fails, events.opened, frame(put(3)), lost(1006));
+    expect(state.position).toBe("e-3");
+  });
 });
 
 test("whatever happens: one timer or socket at a time, one end, and nothing after it", () => {

@@ -29,7 +29,7 @@ test("an index of filters finds exactly those who want a key, each once, and for
       const index = new FilterIndex<number>();
       all.forEach((member, id) => index.add(id, member.patterns));
       all.forEach((member, id) => {
-        if (member.leaves) index.delete(id, member.patterns);
+        if (member.leaves) index.delete(id);
       });
       const suffix = encodeKey(key);
       const found: number[] = [];
@@ -50,8 +50,33 @@ test("a member may leave while it is called back", () => {
   for (const member of ["one", "two", "three"]) index.add(member, both);
   index.forEachMatch("k", (member) => {
     called.push(member);
-    index.delete(member, both);
+    index.delete(member);
   });
   index.forEachMatch("k", (member) => called.push(member));
   expect(called).toEqual(["one", "two", "three"]);
+});
+
+const token = fc.constantFrom("a", "b", "user", "x-1", "*", "a*", "*1");
+const texts = fc
+  .tuple(fc.array(token, { minLength: 1, maxLength: 4 }), fc.boolean())
+  .map(([tokens, isOpen]) => [...tokens, ...(isOpen ? [">"] : [])].join("."));
+const names = fc
+  .array(fc.constantFrom("a", "b", "user", "x-1", "ab", "y1", "*"), { minLength: 1, maxLength: 5 })
+  .map((tokens) => tokens.join("."));
+
+test("an index of filters agrees with the filters themselves, whatever they are", () => {
+  fc.assert(
+    fc.property(fc.array(fc.array(texts, { minLength: 1, maxLength: 3 })), names, (all, name) => {
+      const index = new FilterIndex<number>();
+      all.forEach((filters, id) => index.add(id, filters.map(parsePattern)));
+      const suffix = encodeKey(name);
+      const found: number[] = [];
+      index.forEachMatch(suffix, (id) => found.push(id));
+      const wanting = all.flatMap((filters, id) =>
+        filters.some((text) => parsePattern(text).matches(suffix)) ? [id] : [],
+      );
+      expect(found.sort((a, b) => a - b)).toEqual(wanting);
+    }),
+    { numRuns: 2_000 },
+  );
 });

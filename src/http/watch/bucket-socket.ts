@@ -1,0 +1,43 @@
+import type { Socket } from "node:net";
+import type { WebSocket } from "ws";
+import { closeCodes, SUBPROTOCOL } from "../../protocol/close-codes.ts";
+import type { Prepared } from "../../watch/hub.ts";
+import type { End, WatchHandle, WatchOptions, WatchSocket } from "../../watch/watch.ts";
+import { errorFrame } from "./control-frames.ts";
+import type { Sockets } from "./sockets.ts";
+import { GatewaySocket } from "./web-socket.ts";
+
+/** A WebSocket with one watch of one bucket. Its client has nothing to say. */
+export class BucketSocket extends GatewaySocket implements WatchSocket {
+  readonly kind = "bucket";
+  readonly format: "plain" | "extended";
+  #watch: WatchHandle | undefined;
+
+  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets) {
+    super(ws, tcp, sockets);
+    this.format = ws.protocol === SUBPROTOCOL ? "extended" : "plain";
+    sockets.opened(this);
+  }
+
+  watch(prepared: Prepared, options: WatchOptions): void {
+    this.#watch = prepared.attach(options, this);
+  }
+
+  end(_watch: WatchHandle, { code, reason, error, retryable }: End): void {
+    if (error !== undefined) this.write(errorFrame({ code: error, message: reason, retryable }));
+    this.close(code, reason);
+  }
+
+  onMessage(): void {
+    this.close(closeCodes.badRequest, "this watch takes no messages");
+  }
+
+  onDrain(): void {
+    this.#watch?.drained();
+  }
+
+  override onClose(): void {
+    super.onClose();
+    this.#watch?.close();
+  }
+}

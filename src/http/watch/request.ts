@@ -1,0 +1,140 @@
+/** What a client asks for, whichever way: in an address, or in a frame of a multiplexed socket. */
+import { assertBucketName } from "../../protocol/bucket-names.ts";
+import { KvError } from "../../protocol/errors.ts";
+import { everyKey, parsePattern, type KeyPattern } from "../../protocol/keys.ts";
+import { limits } from "../../protocol/limits.ts";
+import { includes, parseWith, watchSchema, type Include } from "../../protocol/messages.ts";
+import { parsePosition } from "../../protocol/position.ts";
+import type { WatchOptions } from "../../watch/watch.ts";
+import { decodePart, queryTexts } from "../input.ts";
+
+/** A watch that may be opened, as far as can be said without a look at the bucket. */
+export interface WatchTarget {
+  bucket: string;
+  options: WatchOptions;
+}
+
+/** A watch as it was asked for. */
+interface Asked {
+  bucket: string;
+  keys: readonly string[];
+  include: string | undefined;
+  values: boolean;
+  since: string | undefined;
+}
+
+const bucketRoute = /^\/api\/v1\/kv\/buckets\/([^/]+)\/watch$/;
+const multiplexedRoute = "/api/v1/kv/watch";
+
+/**
+ * Reads the address of a watch.
+ *
+ * @param url path and query
+ * @returns what is to be watched, or `multiplexed` where frames will say that
+ * @throws KvError `not_found`, `invalid_request`, `invalid_filter`, `invalid_bucket_name`
+ */
+export function parseAddress(url: string): WatchTarget | "multiplexed" {
+  const start = url.indexOf("?");
+  const path = start === -1 ? url : url.slice(0, start);
+  if (path === multiplexedRoute) return "multiplexed";
+  const match = bucketRoute.exec(path);
+  if (match === null) throw new KvError("not_found", `there is nothing to watch at ${path}`);
+  const query = start === -1 ? "" : url.slice(start + 1);
+  return parseWatch({
+    bucket: decodePart(match[1]!, "invalid_bucket_name"),
+    keys: queryTexts(query, "key", "invalid_filter"),
+    include: queryTexts(query, "include", "invalid_request")[0],
+    values: parseValues(queryTexts(query, "values", "invalid_request")[0]),
+    since: queryTexts(query, "since", "invalid_request")[0],
+  });
+}
+
+/** Checks what a frame asks for. @throws KvError `invalid_request`, `invalid_filter`, `invalid_bucket_name` */
+export function parseWatchFrame(frame: unknown): WatchTarget {
+  const { bucket, keys = [], include, values = true, since } = parseWith(watchSchema, frame);
+  return parseWatch({ bucket, keys, include, values, since });
+}
+
+/** Checks a watch. @throws KvError `invalid_request`, `invalid_filter`, `invalid_bucket_name` */
+function parseWatch({ bucket, keys, include, values, since }: Asked): WatchTarget {
+  assertBucketName(bucket);
+  if (keys.length > limits.filtersPerWatch) {
+    throw new KvError("invalid_filter", `a watch takes at most ${limits.filtersPerWatch} filters`);
+  }
+  const options: WatchOptions = {
+    patterns: patterns(keys),
+    include: parseInclude(include),
+    values,
+  };
+  // Compared to the position of another bucket or with other filters it would be of no use, but that is for the hub to say.
+  if (since !== undefined) options.since = parseSince(since);
+  return { bucket, options };
+}
+
+/** The same watch from another position on. @throws KvError `invalid_request` */
+export function withSince({ bucket, options }: WatchTarget, since: string): WatchTarget {
+  return { bucket, options: { ...options, since: parseSince(since) } };
+}
+
+function parseSince(since: string): string {
+  if (parsePosition(since) === undefined) {
+    throw new KvError(
+      "invalid_request",
+      `"since" is a position as kv_ready has it, not ${JSON.stringify(since.slice(0, 80))}`,
+      { details: { field: "since" } },
+    );
+  }
+  return since;
+}
+
+function parseInclude(value: string | undefined): Include {
+  if (value === undefined) return "snapshot";
+  const include = includes.find((known) => known === value);
+  if (include === undefined) {
+    throw new KvError(
+      "invalid_request",
+      `"include" is one of ${includes.join(", ")}, not ${JSON.stringify(value.slice(0, 80))}`,
+      { details: { field: "include" } },
+    );
+  }
+  return include;
+}
+
+function parseValues(value: string | undefined): boolean {
+  switch (value) {
+    case undefined:
+    case "":
+    case "true":
+    case "1":
+      return true;
+    case "false":
+    case "0":
+      return false;
+    default:
+      throw new KvError(
+        "invalid_request",
+        `"values" is true or false, not ${JSON.stringify(value.slice(0, 80))}`,
+        { details: { field: "values" } },
+      );
+  }
+}
+
+const every: readonly KeyPattern[] = [everyKey];
+/** Filters that were read before: a thousand sockets of the same page have the same ones, and need them once. */
+const known = new Map<string, readonly KeyPattern[]>();
+const KNOWN = 1_000;
+/** Longer ones, in characters, are not remembered, so that the memory for it is bounded. */
+const KNOWN_LENGTH = 256;
+
+function patterns(keys: readonly string[]): readonly KeyPattern[] {
+  if (keys.length === 0) return every;
+  const text = JSON.stringify(keys);
+  const found = known.get(text);
+  if (found !== undefined) return found;
+  const parsed = keys.map(parsePattern);
+  if (text.length <= KNOWN_LENGTH) {
+    if (known.size >= KNOWN) known.clear();
+    known.set(text, parsed);
+  }
+  return parsed;
+}

@@ -1,0 +1,90 @@
+import { KvError } from "../../protocol/errors.ts";
+import { Heartbeat, type Beating } from "./heartbeat.ts";
+
+/** What a socket is for: one bucket, many watches, or one bucket as server-sent events. */
+export type SocketKind = "bucket" | "multiplexed" | "events";
+
+/** A socket that is open. */
+export interface OpenSocket extends Beating {
+  readonly kind: SocketKind;
+  /** Ends it so that its client goes to another gateway at once. */
+  goAway(): void;
+  /** Cuts it off. */
+  terminate(): void;
+}
+
+/** Watches for which a gateway has room, for each socket that it has room for. */
+const WATCHES_PER_SOCKET = 8;
+/** Seconds after which another attempt may find room. */
+const RETRY_AFTER = 5;
+
+/** All sockets of a gateway: how many there may be, and their heartbeat. */
+export class Sockets {
+  readonly heartbeat: Heartbeat<OpenSocket>;
+  readonly #max: number;
+  readonly #counts: Record<SocketKind, number> = { bucket: 0, multiplexed: 0, events: 0 };
+  #watches = 0;
+
+  /**
+   * @param max how many sockets there may be
+   * @param pingInterval milliseconds between two pings of a socket
+   */
+  constructor(max: number, pingInterval: number) {
+    this.#max = max;
+    this.heartbeat = new Heartbeat(pingInterval);
+  }
+
+  /** How many there are, by kind; those that are being opened count. */
+  get counts(): Readonly<Record<SocketKind, number>> {
+    return this.#counts;
+  }
+
+  /** Takes the room for one more, before it is opened. {@link release} gives it back. @throws KvError `too_many_sockets` */
+  reserve(kind: SocketKind): void {
+    const { bucket, multiplexed, events } = this.#counts;
+    if (bucket + multiplexed + events >= this.#max) {
+      throw new KvError(
+        "too_many_sockets",
+        `this gateway has ${this.#max} watch sockets, as many as JETBUCKET_MAX_SOCKETS allows: try again, or another one`,
+        { retryAfter: RETRY_AFTER },
+      );
+    }
+    this.#counts[kind] += 1;
+  }
+
+  release(kind: SocketKind): void {
+    this.#counts[kind] -= 1;
+  }
+
+  /** Takes the room for one more watch of a multiplexed socket. @throws KvError `too_many_watches` */
+  reserveWatch(): void {
+    if (this.#watches >= this.#max * WATCHES_PER_SOCKET) {
+      throw new KvError("too_many_watches", "this gateway has as many watches as it takes");
+    }
+    this.#watches += 1;
+  }
+
+  releaseWatches(count: number): void {
+    this.#watches -= count;
+  }
+
+  opened(socket: OpenSocket): void {
+    this.heartbeat.add(socket);
+  }
+
+  closed(socket: OpenSocket): void {
+    this.heartbeat.delete(socket);
+    this.release(socket.kind);
+  }
+
+  /** Ends all of them. */
+  goAway(): void {
+    for (const socket of this.heartbeat) socket.goAway();
+  }
+
+  /** Cuts off who is still there, and stops the heartbeat. */
+  close(): void {
+    this.heartbeat.stop();
+    for (const socket of this.heartbeat) socket.terminate();
+  }
+}
