@@ -6,7 +6,7 @@ import type { Bucket, GetOptions } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
 import { checkCondition, type Condition } from "../store/conditions.ts";
 import { documentJson, mergeShallow, parseDocument } from "./document.ts";
-import { Turns } from "./turns.ts";
+import { Turns } from "../store/turns.ts";
 
 const BUCKET = "SYS_config_";
 

@@ -66,6 +66,7 @@ export function spawnGuarded(
     detached: true,
     windowsHide: true,
     stdio: ["pipe", output, output],
+    env: withoutOurs(process.env),
   });
   // The other end may be gone by the time we say goodbye.
   child.stdin?.on("error", () => undefined);
@@ -78,4 +79,9 @@ export function abandon(child: ChildProcess, kind: GuardianKind = DEFAULT_GUARDI
   // Killing the Node guardian would leave its program behind.
   if (kind === "node") child.stdin?.destroy();
   else child.kill("SIGKILL");
+}
+
+/** The environment without our own settings: among them are keys, which another program has no business with. */
+function withoutOurs(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("JETBUCKET_")));
 }

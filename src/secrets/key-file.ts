@@ -1,6 +1,7 @@
 /** Files of master keys: one key of 64 hex digits a line, the primary first; empty lines and lines that begin with `#` are skipped. */
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
-import { link, open, readFile, rm, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { copyFile, link, open, readFile, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Keys of a file, at least one. */
@@ -19,7 +20,7 @@ export async function readKeyFile(path: string): Promise<KeyList | undefined> {
   try {
     text = await readFile(path, "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw error;
   }
   const keys: KeyObject[] = [];
@@ -59,9 +60,13 @@ export async function createKeyFile(path: string): Promise<boolean> {
       await file.close();
     }
     // A rename would replace a file that came meanwhile; a link does not.
-    await link(draft, path);
+    await link(draft, path).catch((error: unknown) => {
+      if (codeOf(error) === "EEXIST") throw error;
+      // Not every file system has links.
+      return copyFile(draft, path, constants.COPYFILE_EXCL);
+    });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    if (codeOf(error) === "EEXIST") return false;
     throw error;
   } finally {
     await rm(draft, { force: true });
@@ -70,13 +75,16 @@ export async function createKeyFile(path: string): Promise<boolean> {
   return true;
 }
 
-/** Secrets would be lost with the name of the file, if it were not on the disk when the first of them is. */
+/**
+ * Secrets would be lost with the name of the file, if it were not on the disk when the first of them is. Not every file system
+ * can be asked for that.
+ */
 async function syncFolder(path: string): Promise<void> {
-  if (process.platform === "win32") return;
-  const folder = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  const folder = await open(path, "r").catch(() => undefined);
+  await folder?.sync().catch(() => undefined);
+  await folder?.close();
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException).code;
 }

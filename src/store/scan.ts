@@ -39,6 +39,10 @@ const TIMED_OUT = 408;
 const INACTIVE = 10 * 1_000_000_000;
 /** Each round reads what was written during the one before, so they shrink; this is for writers faster than a reader. */
 const MAX_ROUNDS = 16;
+/** More than there can be under way. */
+const MAX_PULLS = 8;
+/** Milliseconds between two looks at pulls that are under way. */
+const PAUSE = 5;
 /** Silence for this long, in milliseconds, while messages are due means that the consumer is gone. */
 const SILENCE = 10_000;
 
@@ -93,7 +97,7 @@ export async function openScan(
         ...(options.headersOnly === true ? { headers_only: true } : {}),
         mem_storage: true,
         num_replicas: 1,
-        max_waiting: 8,
+        max_waiting: MAX_PULLS,
         inactive_threshold: INACTIVE,
       },
     },
@@ -177,6 +181,15 @@ async function drop(js: JetStream, stream: string, consumer: string): Promise<vo
   } catch {
     // It is gone with its stream, or will be by its inactive threshold.
   }
+}
+
+/** What a consumer says of itself. */
+interface Progress {
+  num_pending: number;
+  /** Pulls that it has still to serve. */
+  num_waiting: number;
+  /** Number of the last message that it has sent. */
+  delivered: { consumer_seq: number };
 }
 
 /** Pulls messages from a consumer: while some are worked on, the next are under way. */
@@ -300,14 +313,21 @@ class BatchReader {
     if (this.#isChecking) return;
     this.#isChecking = true;
     try {
-      const { num_pending, delivered } = await this.#js.call<
-        ConsumerInfo & { delivered: { consumer_seq: number } }
-      >(`CONSUMER.INFO.${this.#consumer}`);
-      if (num_pending === 0) {
-        this.#total = delivered.consumer_seq;
-        this.#hasAll = this.#received >= this.#total;
-      } else if (this.#due === 0) {
-        this.#pull();
+      while (!this.#hasAll && this.#failure === undefined) {
+        const progress = await this.#js.call<Progress>(`CONSUMER.INFO.${this.#consumer}`);
+        const { consumer_seq: sent } = progress.delivered;
+        if (progress.num_pending === 0) {
+          this.#total = sent;
+          this.#hasAll = this.#received >= sent;
+          break;
+        }
+        if (progress.num_waiting === 0) {
+          // How much of its number a pull still had is not said.
+          this.#due = sent - this.#received;
+          this.#pull();
+          break;
+        }
+        await new Promise((resolve) => setTimeout(resolve, PAUSE));
       }
     } catch {
       this.#fail("the bucket changed while it was read");

@@ -3,6 +3,7 @@ import { isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { mergePatch } from "../protocol/merge-patch.ts";
 import { jsonValue, utf8, type Value } from "../protocol/values.ts";
+import { Turns } from "./turns.ts";
 import type { Bucket, Written } from "./bucket.ts";
 import { checkCondition, keyNotFound, type Condition } from "./conditions.ts";
 import { isoAfter, type ValueExtras } from "./stored-message.ts";
@@ -63,8 +64,17 @@ export async function patch(
   return { ...result, value };
 }
 
-/** One queue per key and bucket, so that this gateway's own increments do not race each other. */
-const queues = new WeakMap<Bucket, Map<string, Promise<unknown>>>();
+/** So that this gateway's own increments do not race each other. */
+const turns = new WeakMap<Bucket, Turns>();
+
+function turnsOf(bucket: Bucket): Turns {
+  let own = turns.get(bucket);
+  if (own === undefined) {
+    own = new Turns();
+    turns.set(bucket, own);
+  }
+  return own;
+}
 
 /**
  * Adds to a whole number. Exact under any concurrency. A key that does not exist counts as `initial`.
@@ -77,7 +87,7 @@ export async function increment(
   options: { by?: number; initial?: number; ttl?: number } = {},
 ): Promise<Written & { value: number }> {
   const { by = 1, initial = 0, ttl } = options;
-  return inTurn(bucket, key, async () => {
+  return turnsOf(bucket).take(key, async () => {
     let value = 0;
     const result = await bucket.replace(key, (latest) => {
       const current = isLive(latest) ? jsonOf(key, latest) : initial;
@@ -146,17 +156,4 @@ function valueOf({ value, valueType, contentType }: Entry): Value {
 
 function extrasOf(ttl: number | undefined): ValueExtras {
   return ttl === undefined ? {} : { ttl };
-}
-
-async function inTurn<T>(bucket: Bucket, key: string, run: () => Promise<T>): Promise<T> {
-  const queue = queues.get(bucket) ?? new Map<string, Promise<unknown>>();
-  queues.set(bucket, queue);
-  const before = queue.get(key) ?? Promise.resolve();
-  const own = before.then(run, run);
-  queue.set(key, own);
-  try {
-    return await own;
-  } finally {
-    if (queue.get(key) === own) queue.delete(key);
-  }
 }

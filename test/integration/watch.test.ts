@@ -109,6 +109,7 @@ describe("a watch begins", () => {
     await put("a", 3);
     const client = await watch("include=history");
     await isReady(client);
+    expect(client.frames.at(-1)).toMatchObject({ type: "kv_ready", count: 4 });
     expect(client.pairs).toEqual([
       ["a", 1],
       ["a", 2],
@@ -241,6 +242,42 @@ describe("filters", () => {
     },
   );
 });
+
+test("a watch without values gets keys and sizes, of what is there and of what changes", async () => {
+  await put("a", "12345");
+  const client = await watch("values=false");
+  await isReady(client);
+  await put("b", { x: 1 });
+  await remove("a");
+  await eventually(() => client.updates.length).toBe(3);
+  expect(client.updates).toMatchObject([
+    { key: "a", operation: "put", size: 7 },
+    { key: "b", operation: "put", size: 7 },
+    { key: "a", operation: "delete", reason: "delete" },
+  ]);
+  for (const update of client.updates) {
+    expect(update).not.toHaveProperty("value");
+    expect(update).not.toHaveProperty("encoding");
+  }
+});
+
+test("500 watches with 500 different filters, opened at once, each get what they want, and only that", async () => {
+  for (let at = 0; at < 500; at += 50)
+    await Promise.all(Array.from({ length: 50 }, (_, i) => put(`user.${at + i}.name`, at + i)));
+  const clients: WatchClient[] = [];
+  for (let at = 0; at < 500; at += 100) {
+    const some = Array.from({ length: 100 }, (_, i) => watch(`key=user.${at + i}.*`));
+    clients.push(...(await Promise.all(some)));
+  }
+  for (const client of clients) await isReady(client);
+  for (let i = 0; i < 500; i += 7) await put(`user.${i}.name`, "new");
+  await put("user.499.name", "last");
+  await eventually(() => clients[499]!.pairs.at(-1)).toEqual(["user.499.name", "last"]);
+  for (const [i, client] of clients.slice(0, 499).entries()) {
+    const changes = i % 7 === 0 ? [[`user.${i}.name`, "new"]] : [];
+    expect(client.pairs).toEqual([[`user.${i}.name`, i], ...changes]);
+  }
+}, 30_000);
 
 describe("a watch is refused by a real HTTP answer", () => {
   test.each([
@@ -515,8 +552,8 @@ describe("from snapshot to live", () => {
 
 describe("a socket that reads nothing", () => {
   /** A watch over bare TCP that never reads. */
-  async function openDeaf(): Promise<Socket> {
-    const { port, hostname } = new URL(gateway.url);
+  async function openDeaf(api = gateway.api): Promise<Socket> {
+    const { port, hostname } = new URL(api);
     const socket = connectTcp(Number(port), hostname);
     const head = [
       `GET /api/v1/kv/buckets/${name}/watch HTTP/1.1`,
@@ -541,8 +578,10 @@ describe("a socket that reads nothing", () => {
 
   test("costs bounded memory and does not hold up the others", async () => {
     const value = "x".repeat(100_000);
-    await Promise.all([openDeaf(), openDeaf(), openDeaf()]);
-    const client = await watch("include=updates");
+    // What is kept for those who come back is bounded, too, but that is not what this is about.
+    const { api } = await startWatchStack(gateway.server, { ring: { usual: 1024 * 1024 } });
+    await Promise.all([openDeaf(api), openDeaf(api), openDeaf(api)]);
+    const client = await openWatch(watchUrl(api, name, "include=updates"));
     await isReady(client);
     collectGarbage();
     const before = process.memoryUsage().arrayBuffers;

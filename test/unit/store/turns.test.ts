@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Turns } from "../../../src/configs/turns.ts";
+import { Turns } from "../../../src/store/turns.ts";
 
 test("who takes a turn waits for those before, also when they fail; other keys do not wait", async () => {
   const turns = new Turns();
