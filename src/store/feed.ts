@@ -21,6 +21,7 @@ import {
   type StreamInfo,
 } from "./jetstream.ts";
 import type { IndexBudget } from "./index-budget.ts";
+import { bucketNotFound, kvErrorOf } from "./errors.ts";
 import { KeyIndex } from "./key-index.ts";
 import { EventBuilder, type Change, type FeedEvent } from "./feed-event.ts";
 import { headersOf } from "./message-headers.ts";
@@ -241,6 +242,26 @@ export class Feed {
     for (const done of [...this.#recovered]) done();
     this.#offConnection();
     this.#unsubscribe();
+  }
+
+  /**
+   * Makes sure that the bucket is still the one that is followed. What was read under its name may else be another one's, which
+   * was created meanwhile: then the feed ends.
+   *
+   * @throws KvError `bucket_not_found`, `store_unavailable`
+   */
+  async verify(): Promise<void> {
+    const { stream, name, epoch } = this.bucket;
+    let created: string | undefined;
+    try {
+      ({ created } = await this.#js.streamInfo(stream));
+    } catch (error) {
+      if (!(error instanceof JetStreamError && error.code === codes.streamNotFound))
+        throw kvErrorOf(error, name);
+    }
+    if (created === epoch) return;
+    this.#end("bucket_gone");
+    throw bucketNotFound(name);
   }
 
   /**

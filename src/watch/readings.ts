@@ -187,6 +187,7 @@ export class Readings {
     if (group.size === 0) return;
     // What was read is there: then it is also to be there once the watch says that it is complete.
     await feed.reach(reached).catch(() => undefined);
+    await feed.verify();
     for (const watcher of group) {
       if (!watcher.isClosed && watcher.reading !== undefined)
         this.#host.onRead(watcher, watcher.reading);

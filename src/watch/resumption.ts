@@ -129,6 +129,7 @@ export class Resumption {
     });
     const batches = await feed.bucket.since(revision);
     const isProven = batches !== undefined && (await this.#take(batches, builder, target));
+    await feed.verify();
     if (!isProven) {
       this.#unprovable = Math.max(this.#unprovable, revision);
       return;

@@ -188,8 +188,9 @@ function onFrame(state: WatchState, frame: ServerFrame): Step {
 }
 
 function advance(state: WatchState, revision: number): WatchState {
-  const { position, startsOver } = state;
-  return startsOver || position === undefined
+  const { name, position } = state;
+  // While the server catches up, removals that it finds out late can follow writes that came after them.
+  return name !== "live" || position === undefined
     ? state
     : { ...state, position: advancePosition(position, revision) };
 }

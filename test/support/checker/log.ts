@@ -31,6 +31,8 @@ export interface LogEntry {
   isMarker: boolean;
   batchId: string | undefined;
   batch?: LogBatch;
+  /** Not recorded, but taken from what a client was sent: whether it was part of a transaction is not known. */
+  isLearned?: true;
 }
 
 /** How long the server keeps the marker of a key that expired, in milliseconds. */

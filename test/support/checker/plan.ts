@@ -43,13 +43,11 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const random = new Random(seed * 7919 + 17);
   const { prefix = "b", convergence = CONVERGENCE } = options;
   const isMemory = random.chance(0.25);
-  const buckets = random
-    .some(process.env.H1 ? [1, 1] : [1, 5, 64], 2)
-    .map((history, i): BucketPlan => ({
-      name: `${prefix}${i}`,
-      history,
-      storage: i === 1 && isMemory ? "memory" : "file",
-    }));
+  const buckets = random.some([1, 5, 64], 2).map((history, i): BucketPlan => ({
+    name: `${prefix}${i}`,
+    history,
+    storage: i === 1 && isMemory ? "memory" : "file",
+  }));
   const isOutside = random.chance(0.15);
   const asProcesses = options.asProcesses ?? isOutside;
   const weight = random.chance(0.25) ? random.int(20_000, 80_000) : 0;

@@ -174,7 +174,9 @@ class ClientCheck {
       }
       this.#checkReset(segment, connection, life, previous);
       new SegmentCheck(segment, connection, life, this.#tools()).run();
-      previous = life;
+      // That the gateway has lost touch says nothing of where the watch goes on.
+      if (segment.frames.some(({ frame }) => frame.type !== "stale" && frame.type !== "error"))
+        previous = life;
     }
     this.#count("frames", frames.length);
     this.#keep(frames.length);
@@ -621,6 +623,7 @@ class SegmentCheck {
       rollsUp: change.reason === "purge" || change.reason === "expired",
       isMarker: change.reason === "expired",
       batchId: undefined,
+      isLearned: true,
     };
     this.#life.add(entry);
     return entry;
@@ -629,6 +632,7 @@ class SegmentCheck {
   /** A transaction comes whole, so far as it is watched and still there. */
   #checkWhole(frame: Seen & { type: "changes" }): void {
     const entries = frame.changes.map(({ revision }) => this.#life.at(revision));
+    if (entries.some((entry) => entry?.isLearned === true)) return;
     const batches = new Set<LogBatch | undefined>(entries.map((entry) => entry?.batch));
     if (frame.isTransaction && (batches.size !== 1 || batches.has(undefined))) {
       this.#fail("transaction", `of changes that were not made together: ${describe(frame)}`);

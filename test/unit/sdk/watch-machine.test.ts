@@ -318,8 +318,10 @@ describe("the position", () => {
     expect(positionAfter(ready, inferred)).toBe("e-1");
   });
 
-  test("moves on after kv_stale: what comes then is in order", () => {
-    expect(positionAfter(ready, { type: "kv_stale", reason: "x" }, put(3))).toBe("e-3");
+  test("stays where it was after kv_stale, until kv_ready: removals may be noticed late", () => {
+    const stale: ServerFrame = { type: "kv_stale", reason: "x" };
+    expect(positionAfter(ready, stale, put(3), transaction)).toBe("e-1");
+    expect(positionAfter(ready, stale, put(3), { ...ready, position: "e-3" }, put(4))).toBe("e-4");
   });
 
   test("stays the old one while the server starts over", () => {
@@ -337,9 +339,9 @@ describe("the position", () => {
     expect(starts).toEqual(["start-over", "resume"]);
   });
 
-  test("moves on while a connection that resumes catches up", () => {
+  test("stays where it was while a connection that resumes catches up", () => {
     const { state } = run(...goesLive, ...fails, events.opened, frame(put(3)), lost(1006));
-    expect(state.position).toBe("e-3");
+    expect(state.position).toBe("e-1");
   });
 });
 
