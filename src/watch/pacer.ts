@@ -4,7 +4,7 @@ export interface Paced {
 }
 
 /** Time between two turns, as a multiple of what the first of them took. */
-const REST = 0.7;
+const REST = 1;
 /** Longest time between two turns, in milliseconds. */
 const LONGEST_REST = 25;
 
