@@ -76,8 +76,20 @@ export interface Replacement {
 
 /** Attempts to get a write through that loses races against other writers of the same key. */
 const ATTEMPTS = 100;
+/** Keys whose values are read at a time, and their bytes. */
+const READ_KEYS = 512;
+const READ_BYTES = 4 * 1024 * 1024;
 /** Longest pause between two of them, in milliseconds. */
 const PAUSE = 50;
+
+export interface ReadOptions {
+  /** Leave the values on the server. */
+  headersOnly?: boolean;
+  /** For readers that do not follow the changes, see {@link scan}. */
+  complete?: boolean;
+  /** Also give values whose time is over and that are stored for a moment longer. */
+  keepExpired?: boolean;
+}
 
 /**
  * One bucket: entries in a JetStream KV stream. It holds what of the stream's settings a request needs, so that a
@@ -300,39 +312,93 @@ export class Bucket {
    * Reads what is stored for some keys, tombstones included, in order of revision and at the caller's pace: each key's
    * last revision, or all.
    *
-   * @param options `headersOnly` leaves the values on the server; `complete` for readers that do not follow the changes,
-   * see {@link scan}; `keepExpired` also gives values whose time is over and that are stored for a moment longer
+   * @throws KvError `bucket_not_found`, `store_unavailable`
    */
   async *read(
     patterns: readonly KeyPattern[],
     deliver: "last" | "all",
-    options: { headersOnly?: boolean; complete?: boolean; keepExpired?: boolean } = {},
+    options: ReadOptions = {},
+  ): AsyncGenerator<StoredEntry[], void, void> {
+    const isEach = deliver === "all" || this.historyLimit === 1;
+    const batches = isEach ? this.#readAll(patterns, options) : this.#readLast(patterns, options);
+    for await (const batch of batches) {
+      yield options.keepExpired === true ? batch : batch.filter(({ entry }) => !isExpired(entry));
+    }
+  }
+
+  async *#readAll(
+    patterns: readonly KeyPattern[],
+    { headersOnly = false, complete = false }: ReadOptions,
   ): AsyncGenerator<StoredEntry[], void, void> {
     const { prefix } = this.context;
     const { manyFilters } = capabilitiesOf(this.#js.connection.serverVersion);
     const filters = coveringSubjects(patterns, manyFilters).map((subject) => prefix + subject);
     const isExact =
       filters.length === patterns.length && patterns.every((pattern) => pattern.exact);
+    const options = {
+      stream: this.stream,
+      filters,
+      deliver: "all",
+      headersOnly,
+      complete,
+    } as const;
     try {
-      for await (const batch of scan(this.#js, {
-        stream: this.stream,
-        filters,
-        deliver,
-        ...options,
-      })) {
+      for await (const batch of scan(this.#js, options)) {
         const entries: StoredEntry[] = [];
         for (const scanned of batch) {
           const stored = this.#storedEntry(scanned);
           if (stored === undefined) continue;
-          const { suffix, entry } = stored;
-          if (!isExact && !patterns.some((pattern) => pattern.matches(suffix))) continue;
-          if (options.keepExpired === true || !isExpired(entry)) entries.push(stored);
+          if (isExact || patterns.some((pattern) => pattern.matches(stored.suffix)))
+            entries.push(stored);
         }
         yield entries;
       }
     } catch (error) {
       throw kvErrorOf(error, this.name);
     }
+  }
+
+  /**
+   * The last revisions, where more are stored: found by looking through all without their values, since JetStream's own way to
+   * deliver the last of each is not to be trusted while others write (see scan.ts).
+   */
+  async *#readLast(
+    patterns: readonly KeyPattern[],
+    options: ReadOptions,
+  ): AsyncGenerator<StoredEntry[], void, void> {
+    const last = new Map<string, StoredEntry>();
+    for await (const batch of this.#readAll(patterns, { ...options, headersOnly: true })) {
+      for (const stored of batch) {
+        // Moved to the end, so that the order is by the last revisions.
+        last.delete(stored.suffix);
+        last.set(stored.suffix, stored);
+      }
+    }
+    let chunk: StoredEntry[] = [];
+    let size = 0;
+    for (const stored of last.values()) {
+      last.delete(stored.suffix);
+      chunk.push(stored);
+      size += stored.entry.size;
+      if (chunk.length < READ_KEYS && size < READ_BYTES) continue;
+      yield options.headersOnly === true ? chunk : await this.#withValues(chunk);
+      chunk = [];
+      size = 0;
+    }
+    if (chunk.length > 0)
+      yield options.headersOnly === true ? chunk : await this.#withValues(chunk);
+  }
+
+  /** The entries with their values; what has been overwritten meanwhile as it is now. */
+  async #withValues(chunk: readonly StoredEntry[]): Promise<StoredEntry[]> {
+    const found = await Promise.all(
+      chunk.map(async (stored) => {
+        if (stored.entry.operation === "delete") return stored;
+        const entry = await this.#reads.latestOf(stored.suffix, stored.entry.revision);
+        return entry && { ...stored, entry };
+      }),
+    );
+    return found.filter((stored) => stored !== undefined);
   }
 
   /**
@@ -393,8 +459,8 @@ export class Bucket {
   }
 
   /**
-   * What listings need of keys: their last revisions, deleted and expired ones included, in order of revision. Several
-   * times faster than {@link read}.
+   * What listings need of keys: their revisions, deleted and expired ones included, in order, so that the last one of a key
+   * counts. Several times faster than {@link read}.
    *
    * @param options `complete` for readers that do not follow the changes, see {@link scan}
    */
@@ -408,7 +474,7 @@ export class Bucket {
       for await (const batch of scan(this.#js, {
         stream,
         filters,
-        deliver: "last",
+        deliver: "all",
         headersOnly: true,
         ...options,
       })) {

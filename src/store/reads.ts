@@ -59,6 +59,21 @@ export class Reads {
     }
   }
 
+  /**
+   * The last message under a subject suffix, tombstones included.
+   *
+   * @param revision the oldest that it can be: a server that lags behind is not believed
+   */
+  async latestOf(suffix: string, revision: number): Promise<Entry | undefined> {
+    try {
+      const entry = await this.#points?.get(suffix);
+      if (entry !== undefined && entry.revision >= revision) return entry;
+    } catch (error) {
+      throw await this.#explained(error);
+    }
+    return this.#leader({ last_by_subj: this.#context.prefix + suffix });
+  }
+
   /** The last message of a key, tombstones included, from the stream's leader. */
   leaderLatest(key: string): Promise<Entry | undefined> {
     return this.#leader({ last_by_subj: this.#context.prefix + encodeKey(key) });

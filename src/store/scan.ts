@@ -9,13 +9,13 @@ export interface ScanOptions {
   stream: string;
   /** Full subjects, wildcards allowed, none covering another; everything that the stream holds without any. */
   filters: readonly string[];
-  /** The last message of every subject, all that are stored, or all behind a sequence. */
-  deliver: "last" | "all" | { after: number };
+  /** All messages that are stored, or all behind a sequence. */
+  deliver: "all" | { after: number };
   /** Leave the payloads on the server. */
   headersOnly?: boolean;
   /**
-   * Have every key that was there when the scan began. A key that is overwritten before it was read has moved behind the
-   * end by then. Who follows the changes gets it from there; others need the scan to go on until nothing has moved.
+   * Have every key that was there when the scan began. A key that is overwritten before it was read can have moved behind
+   * the end by then. Who follows the changes gets it from there; others need the scan to go on until nothing has moved.
    */
   complete?: boolean;
 }
@@ -30,8 +30,6 @@ const BATCH = 512;
 /** The same without payloads. More would be a little faster, and hold up other answers on the connection. */
 const BATCH_OF_HEADERS = 1024;
 const BATCH_BYTES = 4 * 1024 * 1024;
-/** The same where their number alone limits what a batch may weigh. */
-const UNWEIGHED_BATCH = 64;
 /** Statuses that end a pull. */
 const NOTHING_LEFT = 404;
 const TIMED_OUT = 408;
@@ -41,8 +39,10 @@ const INACTIVE = 10 * 1_000_000_000;
 const MAX_ROUNDS = 16;
 /** More than there can be under way. */
 const MAX_PULLS = 8;
-/** Milliseconds between two looks at pulls that are under way. */
+/** Milliseconds between two looks at messages that are under way. */
 const PAUSE = 5;
+/** How long the pull may wait by which a reading finds out that nothing is left (nanoseconds). */
+const LAST_CALL = 50 * 1_000_000;
 /** Silence for this long, in milliseconds, while messages are due means that the consumer is gone. */
 const SILENCE = 10_000;
 
@@ -110,8 +110,11 @@ export async function openScan(
   };
 }
 
+/**
+ * The policy "last_per_subject" is not used: where a stream keeps several messages of a subject, JetStream (seen with 2.15.1) loses
+ * some of the last ones while others write, and where it keeps one, it is the same as "all".
+ */
 function deliverPolicy(deliver: ScanOptions["deliver"]): object {
-  if (deliver === "last") return { deliver_policy: "last_per_subject" };
   if (deliver === "all") return { deliver_policy: "all" };
   return { deliver_policy: "by_start_sequence", opt_start_seq: deliver.after + 1 };
 }
@@ -128,18 +131,18 @@ async function* readBatches(
   }
   let end = info.state.last_seq;
   let rounds = options.complete === true ? MAX_ROUNDS : 1;
-  const batches = new BatchReader(js, options.stream, name, batchLimits(js, options, info));
+  const batches = new BatchReader(js, info, name, batchLimits(js, options));
   try {
     for (;;) {
       const batch = await batches.next();
       const last = batch.at(-1)?.delivery;
       // An empty batch: what was pending has been removed meanwhile.
       if (last === undefined) return;
-      let done = last.pending === 0;
-      if (!done && last.streamSequence >= end) {
+      let done = false;
+      if (last.streamSequence >= end) {
         rounds -= 1;
-        done = rounds === 0;
-        if (!done) end = (await js.streamInfo(options.stream)).state.last_seq;
+        if (rounds > 0) end = batches.end = (await js.streamInfo(options.stream)).state.last_seq;
+        done = rounds === 0 || last.streamSequence >= end;
       }
       yield batch;
       if (done) return;
@@ -155,24 +158,11 @@ interface BatchLimits {
   max_bytes?: number;
 }
 
-/**
- * How much to ask for at a time. JetStream (seen with 2.15.1) loses the message at which `max_bytes` is reached when a
- * consumer delivers the last of each subject from a stream that keeps more than one, so there only the number can limit.
- */
-function batchLimits(
-  js: JetStream,
-  options: ScanOptions,
-  { config, state }: StreamInfo,
-): BatchLimits {
-  const batch = options.headersOnly === true ? BATCH_OF_HEADERS : BATCH;
-  if (options.deliver === "last" && config.max_msgs_per_subject !== 1) {
-    if (options.headersOnly === true) return { batch };
-    const average = state.bytes / Math.max(state.messages, 1);
-    const fitting = Math.floor(BATCH_BYTES / Math.max(average, 1));
-    return { batch: Math.min(Math.max(fitting, 1), UNWEIGHED_BATCH) };
-  }
+/** How much to ask for at a time. */
+function batchLimits(js: JetStream, { headersOnly }: ScanOptions): BatchLimits {
+  if (headersOnly === true) return { batch: BATCH_OF_HEADERS };
   // A batch must have room for the largest message there can be.
-  return { batch, max_bytes: Math.max(BATCH_BYTES, 2 * js.connection.maxPayload) };
+  return { batch: BATCH, max_bytes: Math.max(BATCH_BYTES, 2 * js.connection.maxPayload) };
 }
 
 async function drop(js: JetStream, stream: string, consumer: string): Promise<void> {
@@ -185,9 +175,6 @@ async function drop(js: JetStream, stream: string, consumer: string): Promise<vo
 
 /** What a consumer says of itself. */
 interface Progress {
-  num_pending: number;
-  /** Pulls that it has still to serve. */
-  num_waiting: number;
   /** Number of the last message that it has sent. */
   delivered: { consumer_seq: number };
 }
@@ -195,6 +182,8 @@ interface Progress {
 /** Pulls messages from a consumer: while some are worked on, the next are under way. */
 class BatchReader {
   readonly #js: JetStream;
+  /** What the stream said of itself right before the reading. */
+  readonly #info: StreamInfo;
   /** Stream and name of the consumer. */
   readonly #consumer: string;
   readonly #limits: BatchLimits;
@@ -207,16 +196,21 @@ class BatchReader {
   readonly #offLine: () => void;
   #arrived: ScannedMessage[] = [];
   #received = 0;
-  /** How many there will have been in all, once that is known. */
-  #total = Infinity;
+  /** The sequence that is waited for: who writes meanwhile must not keep the reader waiting for a full batch. */
+  end: number;
+  #hasEnd = false;
   #hasAll = false;
+  /** Subject and callback of the pull that waits for what is still to come. */
+  #lastCall: { reply: string; onEnd: () => void } | undefined;
   #isChecking = false;
   #failure: KvError | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(js: JetStream, stream: string, consumer: string, limits: BatchLimits) {
+  constructor(js: JetStream, info: StreamInfo, consumer: string, limits: BatchLimits) {
     this.#js = js;
-    this.#consumer = `${stream}.${consumer}`;
+    this.#info = info;
+    this.end = info.state.last_seq;
+    this.#consumer = `${info.config.name}.${consumer}`;
     this.#limits = limits;
     this.#subscription = js.connection.nats.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => {
@@ -242,6 +236,7 @@ class BatchReader {
     if (this.#failure !== undefined) throw this.#failure;
     const batch = this.#arrived;
     this.#arrived = [];
+    this.#hasEnd = false;
     if (!this.#hasAll) this.#pull();
     return batch;
   }
@@ -256,6 +251,7 @@ class BatchReader {
     return (
       this.#failure !== undefined ||
       this.#hasAll ||
+      this.#hasEnd ||
       length >= this.#limits.batch ||
       // All that was asked for has come: by weight it can be less.
       (this.#due === 0 && length > 0)
@@ -264,14 +260,19 @@ class BatchReader {
 
   /** Has two batches under way, or one and a part. */
   #pull(): void {
-    while (this.#due <= this.#limits.batch) {
-      this.#due += this.#limits.batch;
-      this.#js.connection.nats.publish(
-        `$JS.API.CONSUMER.MSG.NEXT.${this.#consumer}`,
-        JSON.stringify({ ...this.#limits, no_wait: true }),
-        { reply: `${this.#inbox}.${this.#pulls++}` },
-      );
-    }
+    while (this.#due <= this.#limits.batch) this.#ask({ no_wait: true });
+  }
+
+  /** @returns the subject of the answers */
+  #ask(terms: { no_wait: true } | { expires: number }): string {
+    const reply = `${this.#inbox}.${this.#pulls++}`;
+    this.#due += this.#limits.batch;
+    this.#js.connection.nats.publish(
+      `$JS.API.CONSUMER.MSG.NEXT.${this.#consumer}`,
+      JSON.stringify({ ...this.#limits, ...terms }),
+      { reply },
+    );
+    return reply;
   }
 
   #onMessage(message: Msg): void {
@@ -283,8 +284,8 @@ class BatchReader {
       this.#arrived.push({ message, delivery });
       this.#due -= 1;
       this.#received += 1;
-      // Not taken yet, a batch goes on with writes that come right behind the last pending message.
-      this.#hasAll = delivery.pending === 0 || this.#received >= this.#total;
+      if (delivery.streamSequence >= this.end) this.#hasEnd = true;
+      else if (delivery.pending === 0) void this.#checkEnd();
     }
     if (this.#wake !== undefined && this.#isReady) this.#wake();
   }
@@ -300,44 +301,60 @@ class BatchReader {
     }
     // Without a number the pull was refused.
     this.#due -= left === "" ? this.#limits.batch : Number(left);
+    if (message.subject === this.#lastCall?.reply) this.#lastCall.onEnd();
     // Else (409) the next message would have been too much for this pull, or (408 without a number) others get the rest.
-    if (code === NOTHING_LEFT || (code === TIMED_OUT && left !== "")) void this.#checkEnd();
+    else if (code === NOTHING_LEFT || (code === TIMED_OUT && left !== "")) void this.#checkEnd();
     else if (this.#due === 0 && this.#arrived.length === 0) this.#pull();
   }
 
-  /**
-   * Finds out whether a pull ended because nothing is left. JetStream (seen with 2.15.1) says so as well when just the message
-   * that was next has been removed, where a stream keeps several of a subject and the last of each is delivered.
-   */
+  /** Goes on when nothing seems to be left: with what is left after all, or to the end. */
   async #checkEnd(): Promise<void> {
     if (this.#isChecking) return;
     this.#isChecking = true;
     try {
-      while (!this.#hasAll && this.#failure === undefined) {
-        const progress = await this.#js.call<Progress>(`CONSUMER.INFO.${this.#consumer}`);
-        const { consumer_seq: sent } = progress.delivered;
-        if (progress.num_pending === 0) {
-          this.#total = sent;
-          this.#hasAll = this.#received >= sent;
-          break;
-        }
-        if (progress.num_waiting === 0) {
-          // How much of its number a pull still had is not said.
-          this.#due = sent - this.#received;
-          this.#pull();
-          break;
-        }
-        await new Promise((resolve) => setTimeout(resolve, PAUSE));
-      }
+      this.#hasAll = await this.#isAtEnd();
     } catch {
       this.#fail("the bucket changed while it was read");
     }
     this.#isChecking = false;
+    if (!this.#hasAll && this.#failure === undefined) {
+      // All pulls are over: how much of its number one still had is not always said.
+      this.#due = 0;
+      this.#pull();
+    }
     if (this.#isReady) this.#wake?.();
+  }
+
+  /**
+   * Whether nothing is left. JetStream counts what is pending, and while others write the count can be too small (seen with
+   * 2.15.1); a pull that does not wait then gets nothing although something is there. One that waits gets it.
+   */
+  async #isAtEnd(): Promise<boolean> {
+    while (this.#failure === undefined) {
+      const { delivered } = await this.#js.call<Progress>(`CONSUMER.INFO.${this.#consumer}`);
+      if (this.#received >= delivered.consumer_seq) break;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+    const before = this.#received;
+    const { config, state } = this.#info;
+    const { state: now } = await this.#js.streamInfo(config.name);
+    // Where nothing happens the count is right.
+    const isStill = now.last_seq === state.last_seq && now.messages === state.messages;
+    if (!isStill) await this.#callLast();
+    return this.#received === before;
+  }
+
+  async #callLast(): Promise<void> {
+    if (this.#failure !== undefined) return;
+    await new Promise<void>((resolve) => {
+      this.#lastCall = { reply: this.#ask({ expires: LAST_CALL }), onEnd: resolve };
+    });
+    this.#lastCall = undefined;
   }
 
   #fail(message: string): void {
     this.#failure ??= new KvError("store_unavailable", message, { retryAfter: 1 });
+    this.#lastCall?.onEnd();
     this.#wake?.();
   }
 }
