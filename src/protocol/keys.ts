@@ -156,28 +156,43 @@ export function parsePattern(text: string): KeyPattern {
   const encoded =
     open && body !== "" ? encodeText(`${body}.x`, true).slice(0, -2) : encodeText(body, true);
   const tokens = encoded === "" ? [] : encoded.split(".");
+  if (!open && !encoded.includes("*")) return literalPattern(text, encoded);
+  // Each token of such a filter costs memory wherever it is used.
+  if (tokens.length + (open ? 1 : 0) > limits.filterTokens) {
+    throw new KvError(
+      "invalid_filter",
+      `a filter with wildcards has at most ${limits.filterTokens} tokens`,
+    );
+  }
   const exact = tokens.every((token) => token === "*" || !token.includes("*"));
-  const matchers = tokens.map(tokenMatcher);
   const subject = [
     ...tokens.map((token) => (token.includes("*") ? "*" : token)),
     ...(open ? [">"] : []),
   ].join(".");
-  const isLiteral = !open && !encoded.includes("*");
+  return { text, subject, exact, matches: matcherOf(tokens, open) };
+}
 
-  const matches = (suffix: string): boolean => {
-    if (isLiteral) return suffix === encoded;
-    if (subject === ">") return true;
+/** In a function of its own, so that it holds on to nothing else. */
+function literalPattern(text: string, subject: string): KeyPattern {
+  return { text, subject, exact: true, matches: (suffix) => suffix === subject };
+}
+
+function matcherOf(tokens: readonly string[], open: boolean): (suffix: string) => boolean {
+  // Many patterns are only ever looked up in an index, which needs no matchers.
+  let matchers: ((part: string) => boolean)[] | undefined;
+  return (suffix) => {
+    // That is ">", for which everything will do.
+    if (tokens.length === 0) return true;
     const parts = suffix.split(".");
-    if (open ? parts.length <= matchers.length : parts.length !== matchers.length) return false;
+    if (open ? parts.length <= tokens.length : parts.length !== tokens.length) return false;
+    matchers ??= tokens.map(tokenMatcher);
     return matchers.every((matcher, i) => matcher(parts[i]!));
   };
-  return { text, subject, exact, matches };
 }
 
 /** The pattern that covers one key, whatever characters it has. */
 export function keyPattern(key: string): KeyPattern {
-  const subject = encodeKey(key);
-  return { text: key, subject, exact: true, matches: (suffix) => suffix === subject };
+  return literalPattern(key, encodeKey(key));
 }
 
 /** The pattern that covers every key. */

@@ -6,12 +6,16 @@ export const limits = {
   key: 512,
   /** Length of a watch or listing filter in UTF-8 bytes. */
   filter: 1024,
+  /** Tokens of a filter with wildcards. */
+  filterTokens: 64,
   /** Filters of one watch. */
   filtersPerWatch: 64,
   /** Watches of one multiplexed socket. */
   watchesPerSocket: 256,
   /** Filters of all watches of one multiplexed socket together. */
   filtersPerSocket: 1024,
+  /** Length of all those filters together in UTF-8 bytes. */
+  filterBytesPerSocket: 64 * 1024,
   /** Length of the id that a client gives to a watch of a multiplexed socket, in characters. */
   watchId: 64,
   /** Revisions that a bucket can keep per key. */

@@ -62,7 +62,8 @@ export class Reads {
   /**
    * The last message under a subject suffix, tombstones included.
    *
-   * @param revision the oldest that it can be: a server that lags behind is not believed
+   * @param revision the oldest that it can be. A server that lags behind is not believed, nor one that finds an older message by
+   * subject than it holds (nats-server 2.15.1, after it was killed): then the message of this revision is taken
    */
   async latestOf(suffix: string, revision: number): Promise<Entry | undefined> {
     try {
@@ -71,7 +72,10 @@ export class Reads {
     } catch (error) {
       throw await this.#explained(error);
     }
-    return this.#leader({ last_by_subj: this.#context.prefix + suffix });
+    return (
+      (await this.#leader({ seq: revision })) ??
+      (await this.#leader({ last_by_subj: this.#context.prefix + suffix }))
+    );
   }
 
   /** The last message of a key, tombstones included, from the stream's leader. */

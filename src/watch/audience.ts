@@ -25,7 +25,7 @@ export class Audience {
   size = 0;
   /** What the members get with the next turn. */
   pending: Sequence | undefined;
-  /** Revision of which the members were told last. */
+  /** Revision of which the members were told last, or at which the first of them became live. */
   told = 0;
 
   constructor({ patterns, include, values, id }: WatchOptions, format: Format) {

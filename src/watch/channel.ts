@@ -356,6 +356,8 @@ export class Channel
     this.#caughtUp(watcher);
     if (watcher.isClosed) return;
     const { audience } = watcher;
+    // The first one is told so by its kv_ready, which needs no bookmark behind it.
+    if (audience.members.size === 0) audience.told = Math.max(audience.told, this.#flushed);
     audience.members.add(watcher);
     // It is ready once the feed is current again.
     if (this.#lostAt !== undefined && !audience.isPlain)

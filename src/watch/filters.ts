@@ -35,10 +35,12 @@ class Branch<T> {
 
 /**
  * Who wants to hear of which keys: a tree over the tokens of the filters, so that a key costs a walk along its own tokens, however
- * many filters there are. Only where a filter has a star inside a token it is tried by itself, at the end of the walk.
+ * many filters there are. Only where a filter has a star inside a token it is tried by itself, at the end of the walk. Filters for
+ * one key stand beside the tree, which would cost far more memory per token than the filter itself.
  */
 export class FilterIndex<T> {
   readonly #root = new Branch<T>();
+  readonly #single = new Map<string, Set<Filter<T>>>();
   readonly #filters = new Map<T, Filter<T>[]>();
   #search = 0;
 
@@ -46,20 +48,37 @@ export class FilterIndex<T> {
     const seat = { member, found: 0 };
     const filters = patterns.map((pattern) => ({ seat, pattern }));
     this.#filters.set(member, filters);
-    for (const filter of filters) plant(this.#root, tokensOf(filter.pattern), 0, filter);
+    for (const filter of filters) {
+      const { subject } = filter.pattern;
+      if (hasWildcards(subject)) {
+        plant(this.#root, subject.split("."), 0, filter);
+        continue;
+      }
+      const same = this.#single.get(subject);
+      if (same === undefined) this.#single.set(subject, new Set([filter]));
+      else same.add(filter);
+    }
   }
 
   delete(member: T): void {
     const filters = this.#filters.get(member);
     if (filters === undefined) return;
     this.#filters.delete(member);
-    for (const filter of filters) uproot(this.#root, tokensOf(filter.pattern), 0, filter);
+    for (const filter of filters) {
+      const { subject } = filter.pattern;
+      if (hasWildcards(subject)) {
+        uproot(this.#root, subject.split("."), 0, filter);
+        continue;
+      }
+      const same = this.#single.get(subject);
+      same?.delete(filter);
+      if (same?.size === 0) this.#single.delete(subject);
+    }
   }
 
   /** Calls back once for each member that wants a key, given as its subject suffix. Members may be deleted meanwhile. */
   forEachMatch(suffix: string, callback: (member: T) => void): void {
     const search = ++this.#search;
-    const tokens = suffix.split(".");
     const call = (filters: Set<Filter<T>>): void => {
       for (const { seat, pattern } of filters) {
         if (seat.found === search || !(pattern.exact || pattern.matches(suffix))) continue;
@@ -67,6 +86,10 @@ export class FilterIndex<T> {
         callback(seat.member);
       }
     };
+    const single = this.#single.get(suffix);
+    if (single !== undefined) call(single);
+    if (this.#root.isEmpty) return;
+    const tokens = suffix.split(".");
     const walk = (branch: Branch<T>, depth: number): void => {
       if (depth === tokens.length) {
         if (branch.ends !== undefined) call(branch.ends);
@@ -81,8 +104,8 @@ export class FilterIndex<T> {
   }
 }
 
-function tokensOf({ subject }: KeyPattern): string[] {
-  return subject.split(".");
+function hasWildcards(subject: string): boolean {
+  return /[*>]/.test(subject);
 }
 
 function plant<T>(

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket } from "ws";
 import type { ReadyFrame } from "../../src/protocol/messages.ts";
@@ -13,6 +14,7 @@ import {
   watchUrl,
   type MultiplexClient,
 } from "../support/watch-client.ts";
+import { startWatchStack } from "../support/watch-stack.ts";
 
 let gateway: TestGateway;
 let count = 0;
@@ -202,6 +204,22 @@ describe("one socket", () => {
     client.socket.close();
     await expect.poll(() => figure("jetbucket_watches"), { timeout: 10_000 }).toBe(before);
   });
+});
+
+test("a watch of a bucket that does not change gets no bookmark behind its kv_ready", async () => {
+  const { api } = await startWatchStack(gateway.server, { bookmarks: 30 });
+  await put("a", 1);
+  const client = await openMultiplex(api);
+  client.watch({ id: "1", bucket });
+  client.watch({ id: "2", bucket, keys: ["b"] });
+  await isReady(client, "1");
+  await isReady(client, "2");
+  await delay(300);
+  expect(client.typesOf("1")).toEqual(["kv_update", "kv_ready"]);
+  expect(client.typesOf("2")).toEqual(["kv_ready"]);
+  // They are still told when it does change.
+  await put("a", 2);
+  await eventually(() => client.typesOf("2")).toEqual(["kv_ready", "kv_bookmark"]);
 });
 
 describe("unwatch", () => {

@@ -6,7 +6,7 @@ import { crossOriginHeaders, answer } from "../answer.ts";
 import { resource } from "../resource.ts";
 import { foreignPage, type WatchServer } from "../watch.ts";
 import { eventHeaders } from "../watch/events.ts";
-import { parseAddress, withSince } from "../watch/request.ts";
+import { parseAddress, type WatchTarget } from "../watch/request.ts";
 
 /** Watches as server-sent events. WebSockets have the same addresses, but do not come here: see watch.ts. */
 export function watchRoutes(app: Hono, base: string, watches: WatchServer): void {
@@ -28,8 +28,7 @@ export function watchRoutes(app: Hono, base: string, watches: WatchServer): void
       if (origin !== undefined && crossOrigin === undefined) throw foreignPage(origin);
       if (c.req.method === "HEAD") return answer(c, null, 200, eventHeaders);
       const lastId = incoming.headers["last-event-id"];
-      const asked =
-        typeof lastId === "string" && lastId !== "" ? withSince(target, lastId) : target;
+      const asked = typeof lastId === "string" && lastId !== "" ? after(target, lastId) : target;
       await watches.streamEvents(asked, outgoing, crossOrigin);
       return RESPONSE_ALREADY_SENT;
     },
@@ -40,6 +39,14 @@ export function watchRoutes(app: Hono, base: string, watches: WatchServer): void
       throw onlyWebSocket();
     },
   });
+}
+
+/**
+ * The same watch from the last event on that an `EventSource` had. One that is refused gives up for good, so an id that is no position
+ * is not refused: the watch is told to start over, as with any position that cannot be continued.
+ */
+function after({ bucket, options }: WatchTarget, lastId: string): WatchTarget {
+  return { bucket, options: { ...options, since: lastId } };
 }
 
 function onlyWebSocket(): KvError {

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import type { WebSocket } from "ws";
 import { closeCodes } from "../../protocol/close-codes.ts";
 import { KvError } from "../../protocol/errors.ts";
+import type { KeyPattern } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
 import type { Hub } from "../../watch/hub.ts";
 import type { End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
@@ -19,7 +20,7 @@ export interface MultiplexDeps {
   publicError(thrown: unknown): KvError;
 }
 
-/** Bytes of answers that may wait for a client before its next frames have to. */
+/** Bytes of answers that may wait for a client before its next frames have to, until half of them have left. */
 const ANSWERS = 64 * 1024;
 /** Bytes that are held back at most, to be written in one piece with what follows in the same turn. */
 const PIECE = 32 * 1024;
@@ -32,12 +33,15 @@ const FRAMES_PER_TURN = 512;
 class MultiplexedWatch {
   readonly id: string;
   readonly filters: number;
+  /** Length of the filters in UTF-8. */
+  readonly filterBytes: number;
   /** There is none while the bucket is being made ready. */
   handle: WatchHandle | undefined;
 
-  constructor(id: string, filters: number) {
+  constructor(id: string, patterns: readonly KeyPattern[]) {
     this.id = id;
-    this.filters = filters;
+    this.filters = patterns.length;
+    this.filterBytes = patterns.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0);
   }
 }
 
@@ -47,13 +51,20 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   readonly #deps: MultiplexDeps;
   readonly #watches = new Map<string, MultiplexedWatch>();
   #filters = 0;
+  #filterBytes = 0;
   /** Watches that are being made ready; one that its client has given up meanwhile counts, too. */
   #preparing = 0;
   /** The watch that the hub is taking just now: it may end it before it has said how it is called. */
   #attaching: MultiplexedWatch | undefined;
   #isCorked = false;
+  /** Bytes of answers that have not left yet; what the watches bring does not count. */
+  #unsent = 0;
   /** Nothing is read from the client, who does not read our answers or asks too much at once. */
   #isPaused = false;
+  /** Whether that was so at any time since the last beat. */
+  #wasPaused = false;
+  /** Bytes that had left at the last beat. */
+  #left = 0;
   #isThrottled = false;
   #turn = 0;
   #framesOfTurn = 0;
@@ -65,7 +76,7 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   }
 
   /** Several watches may write in one turn of the event loop: that leaves in one piece. */
-  override write(bytes: Buffer): void {
+  override write(bytes: Buffer, onSent?: () => void): void {
     if (!this.isOpen) return;
     if (!this.#isCorked) {
       this.#isCorked = true;
@@ -73,9 +84,18 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
       corked.push(this);
       if (corked.length === 1) process.nextTick(uncorkAll);
     }
-    this.tcp.write(bytes);
+    this.tcp.write(bytes, onSent);
     // What is held back here would look as if the client did not take it.
     if (this.backlog > PIECE) this.uncork();
+  }
+
+  override beat(): void {
+    const left = this.tcp.bytesWritten - this.backlog;
+    // Its pong may be behind what we do not read. That it takes something, or is not waited for at all, will do instead.
+    if (this.#wasPaused && (left > this.#left || this.#unsent <= ANSWERS / 2)) this.onPong();
+    this.#left = left;
+    this.#wasPaused = this.#isPaused;
+    super.beat();
   }
 
   uncork(): void {
@@ -114,7 +134,6 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
 
   onDrain(): void {
     for (const { handle } of this.#watches.values()) handle?.drained();
-    this.#resume();
   }
 
   override onClose(): void {
@@ -137,7 +156,7 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
     let target: WatchTarget;
     try {
       target = parseWatchFrame(request);
-      watch = new MultiplexedWatch(id, target.options.patterns.length);
+      watch = new MultiplexedWatch(id, target.options.patterns);
       this.#reserve(watch);
     } catch (error) {
       this.#refuse(id, error);
@@ -176,8 +195,8 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   }
 
   /** Takes the room for one more watch. @throws KvError `too_many_watches` */
-  #reserve({ filters }: MultiplexedWatch): void {
-    const { watchesPerSocket, filtersPerSocket } = limits;
+  #reserve({ filters, filterBytes }: MultiplexedWatch): void {
+    const { watchesPerSocket, filtersPerSocket, filterBytesPerSocket } = limits;
     if (this.#watches.size >= watchesPerSocket) {
       throw new KvError("too_many_watches", `a socket has at most ${watchesPerSocket} watches`);
     }
@@ -187,8 +206,15 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
         `the watches of a socket have at most ${filtersPerSocket} filters together`,
       );
     }
+    if (this.#filterBytes + filterBytes > filterBytesPerSocket) {
+      throw new KvError(
+        "too_many_watches",
+        `the filters of a socket have at most ${filterBytesPerSocket} bytes together`,
+      );
+    }
     this.sockets.reserveWatch();
     this.#filters += filters;
+    this.#filterBytes += filterBytes;
   }
 
   /** Takes a watch off. Nothing of it is sent any more. @returns false when it was not there any more */
@@ -196,6 +222,7 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
     if (this.#watches.get(watch.id) !== watch) return false;
     this.#watches.delete(watch.id);
     this.#filters -= watch.filters;
+    this.#filterBytes -= watch.filterBytes;
     this.sockets.releaseWatches(1);
     watch.handle?.close();
     return true;
@@ -213,8 +240,13 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
 
   /** Who asks without reading the answers has to wait until they have left. */
   #answer(bytes: Buffer): void {
-    this.write(bytes);
-    if (this.backlog > ANSWERS) this.#pause();
+    if (!this.isOpen) return;
+    this.#unsent += bytes.length;
+    this.write(bytes, () => {
+      this.#unsent -= bytes.length;
+      this.#resume();
+    });
+    if (this.#unsent > ANSWERS) this.#pause();
   }
 
   #throttle(): void {
@@ -236,12 +268,13 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   #pause(): void {
     if (this.#isPaused) return;
     this.#isPaused = true;
+    this.#wasPaused = true;
     this.ws.pause();
   }
 
   #resume(): void {
     if (!this.#isPaused || this.#isThrottled) return;
-    if (this.#preparing >= PREPARING || this.tcp.writableNeedDrain) return;
+    if (this.#preparing >= PREPARING || this.#unsent > ANSWERS / 2) return;
     this.#isPaused = false;
     this.ws.resume();
   }

@@ -71,11 +71,6 @@ function parseWatch({ bucket, keys, include, values, since }: Asked): WatchTarge
   return { bucket, options };
 }
 
-/** The same watch from another position on. @throws KvError `invalid_request` */
-export function withSince({ bucket, options }: WatchTarget, since: string): WatchTarget {
-  return { bucket, options: { ...options, since: parseSince(since) } };
-}
-
 function parseSince(since: string): string {
   if (parsePosition(since) === undefined) {
     throw new KvError(

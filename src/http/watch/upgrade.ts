@@ -15,6 +15,7 @@ const options: ServerOptions & { closeTimeout: number } = {
   noServer: true,
   clientTracking: false,
   perMessageDeflate: false,
+  autoPong: false,
   maxPayload: limits.clientFrame,
   // A frame of the largest size in the smallest pieces would take many times its size to keep.
   maxFragments: 64,

@@ -8,6 +8,8 @@ import type { OpenSocket, SocketKind, Sockets } from "./sockets.ts";
 const REASON_LENGTH = 123;
 /** Beats without an answer to the ping before, after which a socket is dead. */
 const MISSED = 2;
+/** Bytes that may wait for a client while its pings are still answered: one that reads nothing could send them without end. */
+const PONGS = 64 * 1024;
 /** A ping frame without payload. */
 const PING = Buffer.from([0x89, 0]);
 
@@ -33,6 +35,7 @@ export abstract class GatewaySocket implements OpenSocket {
     (ws as Owned<WebSocket>)[OWNER] = this;
     (tcp as Owned<Socket>)[OWNER] = this;
     tcp.on("drain", onDrain);
+    ws.on("ping", onPing);
     ws.on("pong", onPong);
     ws.on("message", onMessage);
     // The close that follows says it all.
@@ -75,6 +78,11 @@ export abstract class GatewaySocket implements OpenSocket {
     if (this.isOpen) this.tcp.write(PING);
   }
 
+  /** The client sent a ping. */
+  onPing(data: Buffer): void {
+    if (this.isOpen && this.backlog <= PONGS) this.ws.pong(data);
+  }
+
   /** The client answered a ping. */
   onPong(): void {
     this.#missed = 0;
@@ -105,6 +113,10 @@ type Owned<T> = T & { [OWNER]?: GatewaySocket };
 
 function onDrain(this: Owned<Socket>): void {
   this[OWNER]?.onDrain();
+}
+
+function onPing(this: Owned<WebSocket>, data: Buffer): void {
+  this[OWNER]?.onPing(data);
 }
 
 function onPong(this: Owned<WebSocket>): void {

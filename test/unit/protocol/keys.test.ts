@@ -299,10 +299,23 @@ describe("a filter", () => {
     ["with > at its beginning", ">.a"],
     ["with nothing before .>", ".>"],
     ["with an empty token before .>", "a..>"],
+    ["of more than 64 tokens with a star", `*${".a".repeat(64)}`],
+    ["of more than 64 tokens with a star inside", `${"a.".repeat(64)}a*`],
+    ["of more than 64 tokens with >", `${"a.".repeat(64)}>`],
     ["with a control character", "a\0*"],
     ["with half of a surrogate pair", "a\ud83d*"],
   ])("that is %s is refused as invalid_filter", (_what, filter) => {
     expect(codeOf(() => parsePattern(filter))).toBe("invalid_filter");
+  });
+
+  test("has up to 64 tokens with wildcards, and any number without", () => {
+    const tokens = "a.".repeat(63);
+    expect(parsePattern(`${tokens}*`).matches(`${tokens}b`)).toBe(true);
+    expect(parsePattern(`${tokens}>`).matches(`${tokens}b.c`)).toBe(true);
+    const many = `${"a.".repeat(500)}a`;
+    expect(parsePattern(many)).toMatchObject({ subject: many, exact: true });
+    expect(parsePattern(many).matches(many)).toBe(true);
+    expect(parsePattern(many).matches(`${many}.a`)).toBe(false);
   });
 
   test("cannot be made to take long by its stars", () => {

@@ -80,3 +80,18 @@ test("an index of filters agrees with the filters themselves, whatever they are"
     { numRuns: 2_000 },
   );
 });
+
+test("filters without wildcards cost about their own length, however many tokens they have", () => {
+  const index = new FilterIndex<number>();
+  const filters = Array.from({ length: 1_024 }, (_, i) => `${i}${".a".repeat(500)}`);
+  const before = process.memoryUsage().heapUsed;
+  filters.forEach((text, id) => index.add(id, [parsePattern(text)]));
+  // A node of a tree per token would be more than 100 MB.
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(80 * 1024 * 1024);
+  const found: number[] = [];
+  index.forEachMatch(filters[7]!, (id) => found.push(id));
+  index.delete(7);
+  index.forEachMatch(filters[7]!, (id) => found.push(id));
+  index.forEachMatch(filters[8]!, (id) => found.push(id));
+  expect(found).toEqual([7, 8]);
+});

@@ -2,7 +2,6 @@ import { describe, expect, test } from "vitest";
 import {
   parseAddress,
   parseWatchFrame,
-  withSince,
   type WatchTarget,
 } from "../../../../src/http/watch/request.ts";
 import { KvError } from "../../../../src/protocol/errors.ts";
@@ -142,11 +141,4 @@ describe("a frame that asks for a watch", () => {
   ])("is refused for %s", (_what, more, code) => {
     expect(codeOf(() => parseWatchFrame({ ...frame, ...more }))).toBe(code);
   });
-});
-
-test("a position of a header wins over that of the address", () => {
-  const target = parseAddress(`/api/v1/kv/buckets/b/watch?since=${position}`) as WatchTarget;
-  expect(withSince(target, "a-1").options.since).toBe("a-1");
-  expect(codeOf(() => withSince(target, "nonsense"))).toBe("invalid_request");
-  expect(target.options.since).toBe(position);
 });
