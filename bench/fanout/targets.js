@@ -9,9 +9,6 @@ const of = (section, targets) =>
  */
 export const targets = {
   ...of("flatout", {
-    "naive-100": atLeast(20, "x", "100 sockets, writer flat out: times a consumer per socket"),
-    "shared-100": atLeast(6, "x", "100 sockets, writer flat out: times a consumer per bucket"),
-    "nats-100": atLeast(1, "x", "100 sockets, writer flat out: times NATS over WebSocket"),
     "naive-1000": atLeast(20, "x", "1000 sockets, writer flat out: times a consumer per socket"),
     "shared-1000": atLeast(6, "x", "1000 sockets, writer flat out: times a consumer per bucket"),
     "nats-1000": atLeast(1, "x", "1000 sockets, writer flat out: times NATS over WebSocket"),

@@ -1025,7 +1025,7 @@ class Run {
     );
     for (const { client, filter } of this.#watches) {
       const expected = new Map([...live].filter(([key]) => covers(filter, key)));
-      const updates = (): UpdateFrame[] => fault?.updates?.(client.updates) ?? client.updates;
+      const updates = (): UpdateFrame[] => fault?.updates?.(client.changes) ?? client.changes;
       const state = (): Map<string, unknown> => {
         const seen = new Map<string, unknown>();
         for (const { key, operation, value } of updates()) {

@@ -41,6 +41,16 @@ export class WatchClient {
     return this.frames.filter((frame) => frame.type === "kv_update");
   }
 
+  /** All changes so far, those of transactions one by one. */
+  get changes(): UpdateFrame[] {
+    return this.frames.flatMap((frame) => {
+      if (frame.type === "kv_update") return [frame];
+      if (frame.type !== "kv_transaction") return [];
+      const { bucket } = frame;
+      return frame.events.map((event) => ({ type: "kv_update" as const, bucket, ...event }));
+    });
+  }
+
   get ready(): ReadyFrame[] {
     return this.frames.filter((frame) => frame.type === "kv_ready");
   }
