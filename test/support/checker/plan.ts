@@ -34,6 +34,8 @@ export type PlanOptions = Partial<
   Pick<Plan, "asProcesses" | "duration" | "faults" | "heavy" | "rest">
 > & {
   transports?: readonly Transport[];
+  /** Whether nats-server may be killed and started again. Default: true. */
+  restarts?: boolean;
   clients?: number;
   prefix?: string;
   convergence?: number;
@@ -60,7 +62,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const rest = options.rest ?? anyRest;
   const kinds: (readonly [number, FaultKind])[] = [
     [4, "nats paused"],
-    [4, "nats restarted"],
+    [options.restarts === false ? 0 : 4, "nats restarted"],
     [1, "consumers deleted"],
     [3, "bucket re-created by API"],
     [3, "bucket re-created by NATS"],
