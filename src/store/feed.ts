@@ -1,6 +1,6 @@
 /**
- * A feed brings every change of one bucket, in order, once, and the changes of a transaction together. It is the one consumer that a gateway has on a bucket,
- * however many watch it.
+ * A feed brings every change of one bucket, in order, once, and the changes of a transaction together. It is the one consumer
+ * that a gateway has on a bucket, however many watch it.
  *
  *     starting ──> current ──> stale ──> current        (connection lost, consumer lost, a gap)
  *                     └──────────┴─────> ended          (bucket deleted or created again, or closed)
@@ -269,13 +269,7 @@ export class Feed {
    * one: the news of it can come after this one was created.
    */
   async bucketDeleted(): Promise<void> {
-    try {
-      const { created } = await this.#js.streamInfo(this.bucket.stream);
-      if (created === this.bucket.epoch) return;
-    } catch (error) {
-      if (!(error instanceof JetStreamError && error.code === codes.streamNotFound)) return;
-    }
-    this.#end("bucket_gone");
+    await this.verify().catch(() => undefined);
   }
 
   async #subscribe(): Promise<FeedConsumer> {

@@ -1,5 +1,5 @@
 // The Node half of the page that the SDK's shapes are modelled on, as it stands there but for the package's name.
-/* eslint-disable @typescript-eslint/no-unused-vars */
+/* eslint-disable @typescript-eslint/no-unused-vars -- it names what it does not use */
 import { createClient } from "jetbucket/node";
 const client = createClient({ apiKey: process.env.JETBUCKET_API_KEY });
 const kv = client.kv();
