@@ -41,9 +41,27 @@ module.exports = {
       "secrets imports store",
     ),
     only(
+      "auth-stands-on-store-and-watch",
+      "^src/auth/",
+      "^src/(auth|store|watch|protocol)/",
+      "auth imports store and watch",
+    ),
+    only(
+      "audit-stands-on-store",
+      "^src/audit/",
+      "^src/(audit|store|protocol)/",
+      "audit imports store",
+    ),
+    only(
+      "dialects-use-services",
+      "^src/dialects/",
+      "^src/(dialects|auth|configs|secrets|store|watch|protocol)/",
+      "dialects import services, and know nothing of http",
+    ),
+    only(
       "http-uses-services",
       "^src/http/",
-      "^src/(http|configs|secrets|store|watch|protocol)/",
+      "^src/(http|auth|audit|configs|secrets|store|watch|protocol)/",
       "http imports services",
     ),
     only(

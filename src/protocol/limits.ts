@@ -38,6 +38,8 @@ export const limits = {
   secret: 64 * 1024,
   /** Body of a request that brings a secret: escaped in JSON it can be six times as long. */
   secretBody: 400 * 1024,
+  /** Scopes of one API key or token. */
+  scopes: 64,
   /** Items of a batch, operations of a transaction. */
   items: 1000,
   /** Body of a batch or a transaction. */

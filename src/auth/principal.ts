@@ -1,0 +1,17 @@
+import { Grants } from "./grants.ts";
+
+/** Who sends a request. */
+export interface Principal {
+  /** `anonymous` where no credentials are configured at all, `root` with the root key. */
+  kind: "anonymous" | "root" | "key" | "token";
+  /** Stable and not secret: what audit and limits know it by, for instance an API key's id. */
+  id: string;
+  grants: Grants;
+  /** The environment of config and secrets that is meant where a request names none. */
+  environment?: string;
+  /** From when on its credentials are void, in milliseconds since 1970. */
+  expiresAt?: number;
+}
+
+/** Everybody, as long as no credentials are configured. */
+export const anonymous: Principal = { kind: "anonymous", id: "anonymous", grants: Grants.all };
