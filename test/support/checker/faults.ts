@@ -87,6 +87,12 @@ export async function commit(
   if (/^(?:line|gateway)/.test(kind)) await run();
   else await context.alone(run);
   trouble.to = Date.now() + (kind === "consumers deleted" ? SILENCE : AFTERMATH);
+  if (kind === "nats paused" || kind === "nats restarted") prolong(troubles, trouble);
+}
+
+/** What NATS had still to tell when it went silent, a bucket's end for instance, it tells later. */
+function prolong(troubles: readonly Trouble[], { from, to }: Trouble): void {
+  for (const each of troubles) if (each.to >= from && each.to < to) each.to = to;
 }
 
 async function carryOut(
