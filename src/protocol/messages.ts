@@ -187,6 +187,8 @@ export interface SecretInfo {
   created_at: string;
   /** When the value was set; neither a new name or description nor a new encryption key changes it. */
   updated_at: string;
+  /** When it goes by itself. */
+  expires_at?: string;
 }
 
 /** A secret, revealed. */

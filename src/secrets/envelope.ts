@@ -9,15 +9,17 @@
  *    30   n   ciphertext, AES-256-GCM
  *  30+n  16   tag
  *
- * Additional data: the bytes before the nonce, the environment in UTF-8, a zero byte, the name in UTF-8. So every byte is
- * authenticated, and so is the place where they lie.
+ * Additional data: the bytes before the nonce, the environment in UTF-8, a zero byte, the name in UTF-8; where the value has a
+ * label, a zero byte and that in UTF-8. So every byte is authenticated, and so is the place where they lie.
  */
 import { createCipheriv, createDecipheriv, randomBytes, type KeyObject } from "node:crypto";
 
-/** Where a secret belongs. The environment has no zero byte, so that the two cannot be confused when they are joined. */
+/** Where a secret belongs. No part has a zero byte, so that they cannot be confused when they are joined. */
 export interface Place {
   environment: string;
   name: string;
+  /** What its writer calls the value, where it does. */
+  label?: string | undefined;
 }
 
 /** What can be said of a stored secret without its key. */
@@ -95,8 +97,9 @@ export function unseal(key: KeyObject, place: Place, bytes: Uint8Array): Buffer 
   }
 }
 
-function additionalData(header: Uint8Array, { environment, name }: Place): Buffer {
-  return Buffer.concat([header, Buffer.from(`${environment}\0${name}`)]);
+function additionalData(header: Uint8Array, { environment, name, label }: Place): Buffer {
+  const place = label === undefined ? [environment, name] : [environment, name, label];
+  return Buffer.concat([header, Buffer.from(place.join("\0"))]);
 }
 
 function view(bytes: Uint8Array): Buffer {

@@ -8,16 +8,41 @@ import type { Buckets } from "../store/buckets.ts";
 import { isWrongRevision } from "../store/errors.ts";
 import type { ValueExtras } from "../store/stored-message.ts";
 import { DataKeys, type DataKeyLimits } from "./data-keys.ts";
-import { headerOf, seal, unseal } from "./envelope.ts";
+import { headerOf, seal, unseal, type Place } from "./envelope.ts";
 import type { MasterKeys } from "./master-keys.ts";
 import { rotate, type Rotation, type RotationProgress } from "./rotation.ts";
+import {
+  described,
+  infoFrom,
+  infoOf,
+  keptByNewValue,
+  keptWithValue,
+  nameOf,
+  PREFIX,
+  setAtOf,
+} from "./stored-secret.ts";
 
 const BUCKET = "SYS_secrets_";
-/** What the keys of secrets begin with in their bucket, which holds the keyring as well. */
-const PREFIX = "secret.";
 const everySecret = parsePattern(`${PREFIX}>`);
 /** Attempts to rename a secret that others change meanwhile. */
 const ATTEMPTS = 32;
+
+/** What is stored with the value of a secret. */
+export interface SecretOptions {
+  /** Not encrypted. Without one, that of the secret stays; an empty one is none. */
+  description?: string | undefined;
+  /** Seconds, whole, after which the secret is gone. Without it it stays for good. */
+  ttl?: number | undefined;
+  /** A writer's own name for what the text is, `json` for instance. Not encrypted, but the value cannot be read under another. */
+  label?: string | undefined;
+}
+
+/** A secret with its value. */
+export interface OpenSecret {
+  info: SecretInfo;
+  value: string;
+  label?: string;
+}
 
 /** What a secret is changed to; what is not named stays. */
 export interface SecretChange {
@@ -64,16 +89,18 @@ export class Secrets {
    * @throws KvError `secret_not_found`, `secret_unreadable` when the key for it is missing, or it was tampered with
    */
   async reveal(environment: string, name: string): Promise<SecretValue> {
+    const { value, info } = await this.open(environment, name);
+    return { name, value, revision: info.revision };
+  }
+
+  /** The value of a secret, and what is known of it. @throws KvError as {@link reveal} */
+  async open(environment: string, name: string): Promise<OpenSecret> {
     const found = await this.#read(environment, async (bucket) => {
       const entry = await bucket.latest(PREFIX + name);
-      if (!isLive(entry)) return undefined;
-      return { entry, value: await this.#open(bucket, environment, entry) };
+      return isLive(entry) ? await this.#openText(bucket, environment, entry) : undefined;
     });
     if (found === undefined) throw notFound(name);
-    const value = utf8(found.value);
-    found.value.fill(0);
-    if (value === undefined) throw unreadable(name, "it is not text");
-    return { name, value, revision: found.entry.revision };
+    return found;
   }
 
   /** Stores a secret under a name that is free. @throws KvError `secret_exists` */
@@ -81,50 +108,61 @@ export class Secrets {
     environment: string,
     name: string,
     value: string,
-    description?: string,
+    options: SecretOptions = {},
   ): Promise<SecretInfo> {
-    return this.#write(environment, async (bucket) => {
-      const setAt = Date.now();
-      const sealed = await this.#seal(bucket, environment, name, setAt, value);
-      const extras: ValueExtras = {
-        firstCreatedAt: new Date(setAt).toISOString(),
-        ...described(description),
-      };
-      try {
-        const { revision } = await bucket.put(PREFIX + name, sealed, {
-          ...extras,
-          condition: { kind: "absent" },
-        });
-        return infoFrom(name, revision, setAt, extras);
-      } catch (error) {
-        if (error instanceof KvError && error.code === "key_exists") throw exists(name);
-        throw error;
-      }
+    const { info } = await this.#store(environment, name, value, options, (latest) => {
+      if (isLive(latest)) throw exists(name);
     });
+    return info;
   }
 
-  /**
-   * Stores a secret, whether there is one of that name or not.
-   *
-   * @param description without one, that of the secret stays
-   */
+  /** Stores a secret, whether there is one of that name or not. */
   async set(
     environment: string,
     name: string,
     value: string,
-    description?: string,
+    options: SecretOptions = {},
   ): Promise<SecretInfo> {
+    return (await this.#store(environment, name, value, options)).info;
+  }
+
+  /**
+   * As {@link set}, and gives what the new secret replaced; undefined when there was none.
+   *
+   * @throws KvError `secret_unreadable` when that cannot be read; the new one is stored all the same
+   */
+  async exchange(
+    environment: string,
+    name: string,
+    value: string,
+    options: SecretOptions = {},
+  ): Promise<OpenSecret | undefined> {
+    const { bucket, previous } = await this.#store(environment, name, value, options);
+    return isLive(previous) ? this.#openText(bucket, environment, previous) : undefined;
+  }
+
+  #store(
+    environment: string,
+    name: string,
+    value: string,
+    { description, ttl, label }: SecretOptions,
+    check?: (latest: Entry | undefined) => void,
+  ): Promise<{ bucket: Bucket; info: SecretInfo; previous: Entry | undefined }> {
     return this.#write(environment, async (bucket) => {
       const setAt = Date.now();
-      const sealed = await this.#seal(bucket, environment, name, setAt, value);
+      const sealed = await this.#seal(bucket, { environment, name, label }, setAt, value);
       let extras: ValueExtras = {};
-      const { revision } = await bucket.replace(PREFIX + name, (latest) => {
+      const { revision, expiresAt, previous } = await bucket.replace(PREFIX + name, (latest) => {
+        check?.(latest);
         extras = isLive(latest)
-          ? extrasOf(latest, description)
+          ? keptByNewValue(latest, description)
           : { firstCreatedAt: new Date(setAt).toISOString(), ...described(description) };
+        if (ttl !== undefined) extras.ttl = ttl;
+        if (label !== undefined) extras.label = label;
         return { value: sealed, extras };
       });
-      return infoFrom(name, revision, setAt, extras);
+      if (expiresAt !== undefined) extras.expiresAt = expiresAt;
+      return { bucket, info: infoFrom(name, revision, setAt, extras), previous };
     });
   }
 
@@ -188,10 +226,11 @@ export class Secrets {
       const header = headerOf(entry.value);
       if (header !== undefined && isFresh(header.keyId)) return false;
       const value = await this.#open(bucket, environment, entry);
-      const sealed = await this.#seal(bucket, environment, name, setAtOf(entry), value);
+      const place = { environment, name, label: entry.label };
+      const sealed = await this.#seal(bucket, place, setAtOf(entry), value);
       try {
         await bucket.put(PREFIX + name, sealed, {
-          ...extrasOf(entry),
+          ...keptWithValue(bucket, entry),
           condition: { kind: "revision", revision: entry.revision },
         });
         return true;
@@ -210,7 +249,7 @@ export class Secrets {
     let info: SecretInfo | undefined;
     const { revision } = await bucket.replace(PREFIX + name, (latest) => {
       if (!isLive(latest)) throw notFound(name);
-      const extras = extrasOf(latest, description);
+      const extras = keptWithValue(bucket, latest, description);
       info = infoFrom(name, 0, setAtOf(latest), extras);
       return { value: { bytes: latest.value, type: "bytes" }, extras };
     });
@@ -234,8 +273,9 @@ export class Secrets {
       const value = await this.#open(bucket, environment, entry);
       const setAt = setAtOf(entry);
       // The name is a part of what is authenticated.
-      const sealed = await this.#seal(bucket, environment, newName, setAt, value);
-      const extras = extrasOf(entry, description);
+      const place = { environment, name: newName, label: entry.label };
+      const sealed = await this.#seal(bucket, place, setAt, value);
+      const extras = keptWithValue(bucket, entry, description);
       try {
         const revision = await bucket.publishBatch([
           bucket.messages.value(PREFIX + newName, sealed, extras, target?.revision ?? 0),
@@ -255,16 +295,10 @@ export class Secrets {
   }
 
   /** Encrypts a value; one that is given as bytes is wiped. */
-  async #seal(
-    bucket: Bucket,
-    environment: string,
-    name: string,
-    setAt: number,
-    value: string | Buffer,
-  ): Promise<Value> {
-    const { id: keyId, key } = await this.#keys.take(bucket, environment);
+  async #seal(bucket: Bucket, place: Place, setAt: number, value: string | Buffer): Promise<Value> {
+    const { id: keyId, key } = await this.#keys.take(bucket, place.environment);
     const plain = typeof value === "string" ? Buffer.from(value) : value;
-    const bytes = seal(key, { keyId, setAt }, { environment, name }, plain);
+    const bytes = seal(key, { keyId, setAt }, place, plain);
     plain.fill(0);
     return { bytes, type: "bytes" };
   }
@@ -276,7 +310,7 @@ export class Secrets {
     let value: Buffer | undefined;
     try {
       const key = await this.#keys.find(bucket, environment, header.keyId);
-      value = unseal(key, { environment, name }, entry.value);
+      value = unseal(key, { environment, name, label: entry.label }, entry.value);
     } catch (cause) {
       if (!(cause instanceof KvError && cause.code === "secret_unreadable")) throw cause;
       throw unreadable(name, cause.message, cause.details);
@@ -287,6 +321,15 @@ export class Secrets {
       });
     }
     return value;
+  }
+
+  async #openText(bucket: Bucket, environment: string, entry: LiveEntry): Promise<OpenSecret> {
+    const bytes = await this.#open(bucket, environment, entry);
+    const value = utf8(bytes);
+    bytes.fill(0);
+    if (value === undefined) throw unreadable(nameOf(entry), "it is not text");
+    const { label } = entry;
+    return { info: infoOf(entry), value, ...(label === undefined ? {} : { label }) };
   }
 
   async #find(environment: string, name: string): Promise<LiveEntry> {
@@ -306,46 +349,6 @@ export class Secrets {
   #write<T>(environment: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
     return this.#buckets.writeSystem(BUCKET + environment, write);
   }
-}
-
-function nameOf({ key }: Entry): string {
-  return key.slice(PREFIX.length);
-}
-
-/** What is stored beside a secret, to be stored again beside what takes its place. */
-function extrasOf(entry: LiveEntry, description?: string): ValueExtras {
-  return {
-    firstCreatedAt: entry.firstCreatedAt ?? entry.createdAt,
-    ...described(description ?? entry.description),
-  };
-}
-
-function described(description: string | undefined): { description?: string } {
-  return description === undefined || description === "" ? {} : { description };
-}
-
-function setAtOf(entry: LiveEntry): number {
-  return headerOf(entry.value)?.setAt ?? Date.parse(entry.createdAt);
-}
-
-function infoOf(entry: LiveEntry): SecretInfo {
-  return infoFrom(nameOf(entry), entry.revision, setAtOf(entry), extrasOf(entry));
-}
-
-function infoFrom(
-  name: string,
-  revision: number,
-  setAt: number,
-  { firstCreatedAt, description }: ValueExtras,
-): SecretInfo {
-  const updatedAt = new Date(setAt).toISOString();
-  return {
-    name,
-    revision,
-    ...(description === undefined ? {} : { description }),
-    created_at: firstCreatedAt ?? updatedAt,
-    updated_at: updatedAt,
-  };
 }
 
 function notFound(name: string): KvError {

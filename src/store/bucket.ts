@@ -15,6 +15,7 @@ import { GroupCommit } from "./group-commit.ts";
 import { isWrongRevision, kvErrorOf, needsServer } from "./errors.ts";
 import type { JetStream, PublishAck, StreamInfo } from "./jetstream.ts";
 import { headersOf } from "./message-headers.ts";
+import { pause } from "./pause.ts";
 import { Reads } from "./reads.ts";
 import { NoRespondersError, type Message } from "./requests.ts";
 import { scan, type ScannedMessage } from "./scan.ts";
@@ -79,8 +80,6 @@ const ATTEMPTS = 100;
 /** Keys whose values are read at a time, and their bytes. */
 const READ_KEYS = 512;
 const READ_BYTES = 4 * 1024 * 1024;
-/** Longest pause between two of them, in milliseconds. */
-const PAUSE = 50;
 
 export interface ReadOptions {
   /** Leave the values on the server. */
@@ -228,21 +227,17 @@ export class Bucket {
     const { condition, returns, keepCreated } = options;
     this.messages.check(value, options.ttl);
     if (condition?.kind === "present" || keepCreated === true || returns === "previous") {
+      let extras: PutOptions = options;
       const write = await this.replace(key, (latest) => {
         checkCondition(key, condition, latest);
-        const firstCreatedAt = isLive(latest)
-          ? (latest.firstCreatedAt ?? latest.createdAt)
-          : undefined;
-        return {
-          value,
-          extras:
-            keepCreated === true && firstCreatedAt !== undefined
-              ? { ...options, firstCreatedAt }
-              : options,
-        };
+        extras =
+          keepCreated === true && isLive(latest)
+            ? { ...options, firstCreatedAt: latest.firstCreatedAt ?? latest.createdAt }
+            : options;
+        return { value, extras };
       });
       return returns === "latest"
-        ? { ...write, latest: await this.#written(key, value, options, write) }
+        ? { ...write, latest: await this.#written(key, value, extras, write) }
         : write;
     }
     const write =
@@ -642,12 +637,6 @@ export class Bucket {
 
 function written({ seq }: PublishAck): Written {
   return { revision: seq, createdAt: new Date().toISOString() };
-}
-
-/** Waits a little, longer and more at random the more often a race was lost. */
-function pause(attempt: number): Promise<void> {
-  const longest = Math.min(PAUSE, attempt);
-  return new Promise((resolve) => setTimeout(resolve, Math.random() * longest));
 }
 
 /**

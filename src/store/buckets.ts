@@ -16,8 +16,8 @@ import { JetStream, type StreamInfo } from "./jetstream.ts";
 
 /** Buckets whose keys are counted at the same time. */
 const PARALLEL = 8;
-/** How often a bucket of the gateway's own is made anew while somebody deletes it. */
-const SYSTEM_ATTEMPTS = 4;
+/** How often a bucket is made anew by a write while somebody deletes it. */
+const CREATE_ATTEMPTS = 4;
 const DEFAULT_INDEX_MEMORY = 512 * 1024 * 1024;
 
 /**
@@ -176,35 +176,83 @@ export class Buckets {
   }
 
   /**
-   * Reads in a bucket of the gateway's own. No name that a user gives leads to one.
+   * Reads in a bucket that counts as empty when it is not there.
+   *
+   * @returns undefined when there is no such bucket
+   * @throws KvError `invalid_bucket_name`
+   */
+  read<T>(name: string, read: (bucket: Bucket) => Promise<T>): Promise<T | undefined> {
+    return this.#readIn(name, () => this.open(name), read);
+  }
+
+  /**
+   * Writes in a bucket that is created, with the settings of every new one, when it is not there.
+   *
+   * @param write is called again when the bucket turned out to be gone
+   * @throws KvError `invalid_bucket_name`
+   */
+  write<T>(name: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
+    return this.#writeIn(
+      name,
+      () => this.open(name),
+      () => this.create({ name }),
+      write,
+    );
+  }
+
+  /**
+   * As {@link read}, in a bucket of the gateway's own. No name that a user gives leads to one.
    *
    * @param name as it is stored, beginning with `SYS_`
-   * @returns undefined when there is no such bucket
    */
-  async readSystem<T>(name: string, read: (bucket: Bucket) => Promise<T>): Promise<T | undefined> {
+  readSystem<T>(name: string, read: (bucket: Bucket) => Promise<T>): Promise<T | undefined> {
+    return this.#readIn(name, () => this.#openSystem(name), read);
+  }
+
+  /**
+   * As {@link write}, in a bucket of the gateway's own.
+   *
+   * @param name as for {@link readSystem}
+   */
+  writeSystem<T>(name: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
+    return this.#writeIn(
+      name,
+      () => this.#openSystem(name),
+      () => this.#createSystem(name),
+      write,
+    );
+  }
+
+  async #readIn<T>(
+    name: string,
+    open: () => Promise<Bucket>,
+    read: (bucket: Bucket) => Promise<T>,
+  ): Promise<T | undefined> {
     try {
-      return await read(await this.#openSystem(name));
+      return await read(await open());
     } catch (error) {
       this.#forgetMissing(name, error);
       return undefined;
     }
   }
 
-  /**
-   * Writes in a bucket of the gateway's own, which is created when it is not there, also when somebody deleted it.
-   *
-   * @param name as for {@link readSystem}
-   * @param write is called again when the bucket turned out to be gone
-   */
-  async writeSystem<T>(name: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
+  async #writeIn<T>(
+    name: string,
+    open: () => Promise<Bucket>,
+    create: () => Promise<unknown>,
+    write: (bucket: Bucket) => Promise<T>,
+  ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await write(await this.#openSystem(name));
+        return await write(await open());
       } catch (error) {
         this.#forgetMissing(name, error);
-        if (attempt === SYSTEM_ATTEMPTS) throw error;
+        if (attempt === CREATE_ATTEMPTS) throw error;
       }
-      await this.#createSystem(name);
+      // Somebody else may have been faster.
+      await create().catch((error: unknown) => {
+        if (!(error instanceof KvError && error.code === "bucket_exists")) throw error;
+      });
     }
   }
 
@@ -262,9 +310,7 @@ export class Buckets {
     try {
       await this.#js.call(`STREAM.CREATE.${config.name}`, config);
     } catch (error) {
-      const known = kvErrorOf(error, name);
-      // Another gateway was faster.
-      if (!(known instanceof KvError && known.code === "bucket_exists")) throw known;
+      throw kvErrorOf(error, name);
     }
   }
 

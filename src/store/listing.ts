@@ -89,3 +89,20 @@ export function pageOf(
   }
   return { keys, hasMore: false };
 }
+
+/** A cursor is the last key of a page, so that it stays good while keys come and go. It is opaque to clients. */
+export function encodeCursor(key: string): string {
+  return Buffer.from(key).toString("base64url");
+}
+
+/** @throws KvError `invalid_request` */
+export function decodeCursor(cursor: string | undefined): string | undefined {
+  if (cursor === undefined) return undefined;
+  const key = Buffer.from(cursor, "base64url").toString();
+  if (key === "" || encodeCursor(key) !== cursor) {
+    throw new KvError("invalid_request", `"cursor" is not one that this API gave`, {
+      details: { field: "cursor" },
+    });
+  }
+  return key;
+}

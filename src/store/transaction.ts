@@ -1,21 +1,25 @@
-import type { Entry } from "../protocol/entry.ts";
+import { isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Value } from "../protocol/values.ts";
 import type { Bucket } from "./bucket.ts";
 import { checkCondition, type Condition } from "./conditions.ts";
 import { isWrongRevision } from "./errors.ts";
+import { pause } from "./pause.ts";
 import type { Message } from "./requests.ts";
+import type { ValueExtras } from "./stored-message.ts";
 
 /** One step of a transaction. All happen, or none. */
 export type Operation =
-  | { op: "put"; key: string; value: Value; ttl?: number }
+  | ({ op: "put"; key: string; value: Value } & OperationExtras)
   /** The key must not exist. */
-  | { op: "create"; key: string; value: Value; ttl?: number }
+  | ({ op: "create"; key: string; value: Value } & OperationExtras)
   /** The key must stand at a revision. */
-  | { op: "update"; key: string; value: Value; revision: number; ttl?: number }
+  | ({ op: "update"; key: string; value: Value; revision: number } & OperationExtras)
   | { op: "delete" | "purge"; key: string; revision?: number }
   /** Writes nothing: the key must stand at a revision, or, with 0, not exist. */
   | { op: "check"; key: string; revision: number };
+
+type OperationExtras = Pick<ValueExtras, "ttl" | "firstCreatedAt">;
 
 export interface Committed {
   /** The new revision of every key that was written. */
@@ -65,6 +69,57 @@ export async function transact(
       });
     }
   }
+}
+
+/**
+ * Carries out what is made of the entries that some keys hold, all or none, again and again until nobody else wrote to any of
+ * them in between.
+ *
+ * @param make gets the latest message of each key, tombstones included, and gives one operation for each, in their order; none
+ * of them says a revision itself, for each depends on what was there. May throw to give up
+ * @throws KvError as {@link transact}; `store_unavailable` when other writers were faster too many times
+ * @example
+ * await transactOn(bucket, ["a", "b"], ([a, b]) => [put("a", b), put("b", a)]);
+ */
+export async function transactOn(
+  bucket: Bucket,
+  keys: readonly string[],
+  make: (latest: readonly (Entry | undefined)[]) => readonly Unconditional[],
+): Promise<Committed> {
+  for (let attempt = 1; ; attempt++) {
+    const latest = await Promise.all(keys.map((key) => bucket.latest(key)));
+    const operations = make(latest).map((operation, i) => conditional(operation, latest[i]));
+    try {
+      return await transact(bucket, operations);
+    } catch (error) {
+      if (!isConflict(error)) throw error;
+      if (attempt === ATTEMPTS) throw tooManyRaces(error);
+      await pause(attempt);
+    }
+  }
+}
+
+/** A step whose condition is what it was made from. */
+export type Unconditional =
+  | ({ op: "put"; key: string; value: Value } & OperationExtras)
+  | { op: "delete" | "check"; key: string };
+
+function conditional(operation: Unconditional, latest: Entry | undefined): Operation {
+  const revision = isLive(latest) ? latest.revision : 0;
+  if (operation.op === "put")
+    return revision === 0
+      ? { ...operation, op: "create" }
+      : { ...operation, op: "update", revision };
+  // There is nothing to delete: it is enough that this is still so.
+  return revision === 0
+    ? { op: "check", key: operation.key, revision }
+    : { ...operation, revision };
+}
+
+function isConflict(error: unknown): boolean {
+  return (
+    error instanceof KvError && (error.code === "revision_mismatch" || error.code === "key_exists")
+  );
 }
 
 /**
@@ -136,12 +191,7 @@ function messagesOf(
     const revision = expected[i];
     const message = !("value" in operation)
       ? bucket.messages.tombstone(operation.key, operation.op === "purge", revision)
-      : bucket.messages.value(
-          operation.key,
-          operation.value,
-          operation.ttl === undefined ? {} : { ttl: operation.ttl },
-          revision,
-        );
+      : bucket.messages.value(operation.key, operation.value, extrasOf(operation), revision);
     places.set(operation.key, messages.length);
     messages.push(message);
     if (revision === undefined) free.push(message);
@@ -156,4 +206,11 @@ function messagesOf(
     bucket.messages.addCheck(carrier, operation.key, expected[i] ?? 0);
   });
   return { messages, places };
+}
+
+function extrasOf({ ttl, firstCreatedAt }: OperationExtras): OperationExtras {
+  return {
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(firstCreatedAt === undefined ? {} : { firstCreatedAt }),
+  };
 }

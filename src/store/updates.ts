@@ -20,7 +20,10 @@ function kept(bucket: Bucket, entry: Entry, ttl?: number): ValueExtras {
 }
 
 /** The rest of a key's own time to live. That of the bucket is not one: it begins again with every write. */
-function remaining({ context: { maxAge } }: Bucket, { createdAt, expiresAt }: Entry): ValueExtras {
+export function remaining(
+  { context: { maxAge } }: Bucket,
+  { createdAt, expiresAt }: Entry,
+): ValueExtras {
   if (expiresAt === undefined || (maxAge > 0 && expiresAt === isoAfter(createdAt, maxAge)))
     return {};
   return { ttl: Math.max(1, Math.ceil((Date.parse(expiresAt) - Date.now()) / 1000)), expiresAt };

@@ -2,6 +2,7 @@ import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Writable } from "node:stream";
+import { headers } from "nats";
 import pino from "pino";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import type { KvError } from "../../src/protocol/errors.ts";
@@ -349,11 +350,53 @@ describe("what is stored", () => {
   });
 });
 
+describe("what is stored with a value", () => {
+  test("goes along when it is stored again, and ends with it", async () => {
+    const both = await openSecrets([oldKey]);
+    const environment = newEnvironment();
+    const options = { ttl: 60, label: "json", description: "d" };
+    const { expires_at: end } = await both.set(environment, "a", "[1]", options);
+    expect(Date.parse(end!) - Date.now()).toBeGreaterThan(55_000);
+    await both.change(environment, "a", { description: "e" });
+    await both.change(environment, "a", { name: "b" });
+    const turned = await openSecrets([newKey, oldKey]);
+    await turned.rotate(environment);
+    const { info, value, label } = await turned.open(environment, "b");
+    expect([value, label, info.description, info.name]).toEqual(["[1]", "json", "e", "b"]);
+    // The store's own time of the first write is not that of its acknowledgement.
+    expect(Math.abs(Date.parse(info.expires_at!) - Date.parse(end!))).toBeLessThan(1000);
+    expect(await turned.exchange(environment, "b", "2")).toMatchObject({ value: "[1]", info });
+    expect(await turned.open(environment, "b")).toEqual({
+      value: "2",
+      info: {
+        ...info,
+        revision: expect.any(Number),
+        updated_at: expect.any(String),
+        expires_at: undefined,
+      },
+    });
+    expect(await turned.exchange(environment, "c", "1")).toBeUndefined();
+  });
+
+  test("does not open under a label that somebody has written beside it", async () => {
+    const secrets = await openSecrets();
+    const environment = newEnvironment();
+    await secrets.set(environment, "a", "123");
+    const { bytes } = await rawBucket(environment);
+    const { nats: client } = await connectForeign(nats.url);
+    const label = headers();
+    label.set("Jb-Label", "json");
+    const subject = `$KV.SYS_secrets_${environment}.secret.a`;
+    await client.request(subject, await bytes("secret.a"), { headers: label, timeout: 5000 });
+    expect(await codeOf(secrets.open(environment, "a"))).toBe("secret_unreadable");
+  });
+});
+
 describe("names and descriptions", () => {
   test("change without a moment at which the secret is missing or there twice", async () => {
     const secrets = await openSecrets();
     const environment = newEnvironment();
-    await secrets.create(environment, "a", "value", "d");
+    await secrets.create(environment, "a", "value", { description: "d" });
     const renaming = new AbortController();
     const seen: string[] = [];
     const watcher = (async () => {
@@ -424,7 +467,7 @@ describe("names and descriptions", () => {
   test("can be taken away by an empty description", async () => {
     const secrets = await openSecrets();
     const environment = newEnvironment();
-    await secrets.create(environment, "a", "value", "d");
+    await secrets.create(environment, "a", "value", { description: "d" });
     const info = await secrets.change(environment, "a", { description: "" });
     expect(info).not.toHaveProperty("description");
   });
@@ -527,7 +570,8 @@ describe("a rotation of the master key", () => {
   test("makes every secret readable with the new key alone, under new data keys", async () => {
     const environment = newEnvironment();
     const before = await openSecrets([oldKey]);
-    for (let i = 0; i < 20; i++) await before.create(environment, `s${i}`, `of ${i}`, `d${i}`);
+    for (let i = 0; i < 20; i++)
+      await before.create(environment, `s${i}`, `of ${i}`, { description: `d${i}` });
     const infos = await before.list(environment);
     const { bytes } = await rawBucket(environment);
     const ciphertext = await bytes("secret.s3");

@@ -6,7 +6,13 @@ import { mediaTypeOf, valueFromBody } from "../../protocol/values.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import type { Entry } from "../../protocol/entry.ts";
 import type { Bucket, GetOptions } from "../../store/bucket.ts";
-import { pageOf, type KeyPage, type KeyQuery } from "../../store/listing.ts";
+import {
+  decodeCursor,
+  encodeCursor,
+  pageOf,
+  type KeyPage,
+  type KeyQuery,
+} from "../../store/listing.ts";
 import { entryAt, keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
 import { answer, answerJsonText } from "../answer.ts";
@@ -232,20 +238,4 @@ async function listAt(
     withValues ? entryJson : entryMetadataJson,
   );
   return `${json},"complete":${isComplete && areAllThere}}`;
-}
-
-/** A cursor is the last key of a page, so that it stays good while keys come and go. It is opaque to clients. */
-function encodeCursor(key: string): string {
-  return Buffer.from(key).toString("base64url");
-}
-
-function decodeCursor(cursor: string | undefined): string | undefined {
-  if (cursor === undefined) return undefined;
-  const key = Buffer.from(cursor, "base64url").toString();
-  if (key === "" || encodeCursor(key) !== cursor) {
-    throw new KvError("invalid_request", `"cursor" is not one that this API gave`, {
-      details: { field: "cursor" },
-    });
-  }
-  return key;
 }

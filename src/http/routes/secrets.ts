@@ -56,7 +56,7 @@ export function secretRoutes(
     POST: async (c) => {
       const store = enabled();
       const { name, value, description } = parseWith(createSecretSchema, await readBody(c));
-      const info = await store.create(target.environment(c), name, value, description);
+      const info = await store.create(target.environment(c), name, value, { description });
       return answerJson(c, info, 201, { Location: `${base}/${encodeURIComponent(info.name)}` });
     },
   });
@@ -67,7 +67,7 @@ export function secretRoutes(
       const store = enabled();
       const name = target.name(c);
       const { value, description } = parseWith(setSecretSchema, await readBody(c));
-      return answerJson(c, await store.set(target.environment(c), name, value, description));
+      return answerJson(c, await store.set(target.environment(c), name, value, { description }));
     },
     PATCH: async (c) => {
       const store = enabled();

@@ -16,6 +16,8 @@ export interface SecretInfo {
   createdAt: string;
   /** When its value was set last, ISO 8601. */
   updatedAt: string;
+  /** When it goes by itself, ISO 8601; undefined when it does not. */
+  expiresAt?: string;
 }
 
 /** Options of {@link SecretsClient.set}. */

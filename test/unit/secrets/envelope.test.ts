@@ -87,6 +87,7 @@ describe("a sealed value", () => {
       { environment: "defaultdb", name: "-password" },
     ],
     ["a place with the boundary moved", { environment: "default\0db", name: "password" }],
+    ["a label that it has not", { ...place, label: "json" }],
   ])("does not open at %s", (_, elsewhere) => {
     expect(unseal(key, elsewhere, seal(key, header, place, value))).toBeUndefined();
   });
