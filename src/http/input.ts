@@ -4,6 +4,7 @@ import type { Context } from "hono";
 import { parseTtl } from "../protocol/durations.ts";
 import { KvError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
+import { valueTypeName } from "../protocol/messages.ts";
 import type { GetOptions, PutOptions } from "../store/bucket.ts";
 import type { Moment } from "../store/past.ts";
 import type { Condition } from "../store/conditions.ts";
@@ -223,8 +224,6 @@ function oneOf<T extends string>(c: Context, name: string, words: readonly T[]):
   );
 }
 
-const label = /^[A-Za-z0-9_-]{1,32}$/;
-
 /** All that a PUT can ask for. @throws KvError `invalid_request`, `invalid_ttl` */
 export function putOptions(c: Context): PutOptions {
   const condition = writeCondition(c);
@@ -247,7 +246,7 @@ export function putOptions(c: Context): PutOptions {
   }
   if (description !== undefined && description !== "") options.description = description;
   const valueType = text(c, "value_type", "invalid_request");
-  if (valueType !== undefined && !label.test(valueType)) {
+  if (valueType !== undefined && !valueTypeName.test(valueType)) {
     throw new KvError(
       "invalid_request",
       `"value_type" is a name of 1 to 32 letters, digits, "_" and "-"`,

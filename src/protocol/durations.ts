@@ -53,7 +53,7 @@ function milliseconds(ttl: Ttl): number | undefined {
  * Reads a time to live: a number of seconds (`90`, `"90"`), a short form (`90s`, `15m`, `24h`, `7d`), an ISO 8601 duration
  * (`PT1M`, `P1DT12H`), or an object with value and unit (`{ value: 7, unit: "DAYS" }`).
  *
- * @returns whole seconds, rounded up: the store keeps no shorter times
+ * @returns seconds, exact to the millisecond
  * @throws KvError `invalid_ttl` when it is none of these, or not between one second and 365 days
  * @example
  * parseTtl("15m"); // 900
@@ -72,5 +72,5 @@ export function parseTtl(ttl: Ttl): number {
       `a time to live is between 1 second and 365 days, not ${JSON.stringify(ttl)}`,
     );
   }
-  return Math.ceil(time / SECOND);
+  return Math.ceil(time) / SECOND;
 }

@@ -88,10 +88,25 @@ export const transactionSchema = z.strictObject({
   operations: z.array(operation).min(1).max(limits.items),
 });
 
+/** A writer's own name for what a value is. */
+export const valueTypeName = /^[A-Za-z0-9_-]{1,32}$/;
+
 export const batchSchema = z.strictObject({
   get: z.array(z.string()).optional(),
   set: z
-    .array(z.strictObject({ key: z.string(), value: jsonValue, encoding, ttl: ttl.optional() }))
+    .array(
+      z.strictObject({
+        key: z.string(),
+        value: jsonValue,
+        encoding,
+        ttl: ttl.optional(),
+        description: z.string().max(limits.keyDescription).optional(),
+        value_type: z
+          .string()
+          .regex(valueTypeName, 'is a name of 1 to 32 letters, digits, "_" and "-"')
+          .optional(),
+      }),
+    )
     .optional(),
   delete: z.array(z.string()).optional(),
 });

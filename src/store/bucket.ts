@@ -23,6 +23,7 @@ import {
   batchPartOf,
   CARRIER,
   entryOfDelivery,
+  inWholeSeconds,
   keyStateOf,
   isoAfter,
   type BatchPart,
@@ -579,9 +580,10 @@ export class Bucket {
   async #put(
     key: string,
     value: Value,
-    extras: ValueExtras,
+    given: ValueExtras,
     expected: number | undefined,
   ): Promise<Written> {
+    const extras = inWholeSeconds(given);
     const message = this.messages.value(key, value, extras, expected);
     const isGrouped = expected === undefined && this.#groupsWrites;
     const result = isGrouped

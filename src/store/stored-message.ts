@@ -44,7 +44,7 @@ export interface MessageContext {
 
 /** What is stored beside a value. */
 export interface ValueExtras {
-  /** Seconds, whole. */
+  /** Seconds; those that are written, whole: see {@link inWholeSeconds}. */
   ttl?: number;
   /** The exact end of the value's life, when `ttl` is rounded up to it: ISO 8601. */
   expiresAt?: string;
@@ -89,6 +89,14 @@ export function valueHeaders(
     headers.set(DESCRIPTION, encodeURIComponent(extras.description));
   if (extras.label !== undefined) headers.set(LABEL, extras.label);
   return headers;
+}
+
+/** Extras as JetStream can keep them, which takes a life in whole seconds: rounded up, with its exact end beside it. */
+export function inWholeSeconds(extras: ValueExtras): ValueExtras {
+  const { ttl } = extras;
+  if (ttl === undefined || Number.isInteger(ttl)) return extras;
+  const expiresAt = isoAfter(new Date().toISOString(), Math.round(ttl * 1000));
+  return { ...extras, ttl: Math.ceil(ttl), expiresAt };
 }
 
 /** Headers of a tombstone; a purge takes the key's history with it. */

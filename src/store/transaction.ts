@@ -6,7 +6,7 @@ import { checkCondition, type Condition } from "./conditions.ts";
 import { isWrongRevision } from "./errors.ts";
 import { pause } from "./pause.ts";
 import type { Message } from "./requests.ts";
-import type { ValueExtras } from "./stored-message.ts";
+import { inWholeSeconds, type ValueExtras } from "./stored-message.ts";
 
 /** One step of a transaction. All happen, or none. */
 export type Operation =
@@ -191,7 +191,12 @@ function messagesOf(
     const revision = expected[i];
     const message = !("value" in operation)
       ? bucket.messages.tombstone(operation.key, operation.op === "purge", revision)
-      : bucket.messages.value(operation.key, operation.value, extrasOf(operation), revision);
+      : bucket.messages.value(
+          operation.key,
+          operation.value,
+          inWholeSeconds(extrasOf(operation)),
+          revision,
+        );
     places.set(operation.key, messages.length);
     messages.push(message);
     if (revision === undefined) free.push(message);

@@ -208,15 +208,23 @@ describe("a batch", () => {
   test("answers for each item in its place, errors too", async () => {
     const bucket = await newBucket({ max_value_size: 20 });
     await put(bucket, "here", 1);
+    await put(bucket, "there", 1);
     const { status, body } = await callJson("POST", `${bucket}/batch`, {
       get: ["here", "missing", ""],
       set: [
         { key: "s1", value: { a: 1 } },
         { key: "s2", value: "x".repeat(100) },
-        { key: "s3", value: "aGk=", encoding: "base64", ttl: "1h" },
+        {
+          key: "s3",
+          value: "aGk=",
+          encoding: "base64",
+          ttl: "1h",
+          value_type: "T",
+          description: "d",
+        },
         { key: "s4", value: 1, ttl: "never" },
       ],
-      delete: ["here2", "s9"],
+      delete: ["there", "s9"],
     });
     expect(status).toBe(200);
     expect(body.get).toMatchObject([
@@ -230,7 +238,14 @@ describe("a batch", () => {
       { key: "s3", revision: expect.any(Number), expires_at: expect.any(String) },
       { key: "s4", error: { code: "invalid_ttl" } },
     ]);
-    expect(body.delete).toEqual([{ key: "here2" }, { key: "s9" }]);
+    expect(body.delete).toEqual([
+      { key: "there", existed: true },
+      { key: "s9", existed: false },
+    ]);
+    expect((await call("GET", `${bucket}/keys/s3`)).body).toMatchObject({
+      value_type: "T",
+      description: "d",
+    });
     expect(await values(bucket)).toEqual({ here: 1, s1: { a: 1 }, s3: "hi" });
   });
 

@@ -49,13 +49,17 @@ describe("a time to live", () => {
     expect((await get(bucket, "k")).status).toBe(404);
   });
 
-  test.each([1, 5])(
-    "removes the key exactly then and never uncovers an older value, history %i",
-    async (history) => {
+  test.each([
+    [1, "1s"],
+    [5, "1s"],
+    [5, "1100ms"],
+  ])(
+    "removes the key exactly then and never uncovers an older value, history %i, %s",
+    async (history, ttl) => {
       const bucket = await newBucket({ history });
       await put(bucket, "k", "old");
       await put(bucket, "k", "older");
-      const { expires_at: end } = (await put(bucket, "k", "new", "?ttl=1s")).body as {
+      const { expires_at: end } = (await put(bucket, "k", "new", `?ttl=${ttl}`)).body as {
         expires_at: string;
       };
       const seen: { at: number; status: number; value: unknown }[] = [];
@@ -74,6 +78,29 @@ describe("a time to live", () => {
       expect((await call("GET", `${bucket}/keys`)).body.keys).toEqual([]);
     },
   );
+
+  test("is kept to the millisecond, whatever writes it", async () => {
+    const bucket = await newBucket();
+    const began = Date.now();
+    await put(bucket, "put", 1, "?ttl=90.25");
+    await callJson("POST", `${bucket}/increment/increment`, { ttl: "90250ms" });
+    await put(bucket, "touch", 1);
+    await callJson("POST", `${bucket}/touch/touch`, { ttl: "PT90.25S" });
+    await callJson("POST", `${bucket}/batch`, { set: [{ key: "batch", value: 1, ttl: 90.25 }] });
+    await callJson("POST", `${bucket}/transactions`, {
+      operations: [{ op: "put", key: "transaction", value: 1, ttl: 90.25 }],
+    });
+    const took = Date.now() - began;
+    const { entries } = (await call("GET", `${bucket}/keys?values=true`)).body as {
+      entries: { key: string; expires_at: string }[];
+    };
+    expect(entries).toHaveLength(5);
+    for (const { expires_at } of entries) {
+      const life = Date.parse(expires_at) - began;
+      expect(life).toBeGreaterThanOrEqual(90_250);
+      expect(life).toBeLessThanOrEqual(90_250 + took);
+    }
+  });
 
   test("does not outlive a later plain write", async () => {
     const bucket = await newBucket({ history: 3 });

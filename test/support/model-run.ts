@@ -594,7 +594,7 @@ class Run {
     });
     this.#same(
       "deletes",
-      remove.map((key) => ({ key })),
+      remove.map((key) => ({ key, existed: this.#model.live(key) !== undefined })),
       answer.body.delete,
     );
     for (const key of remove)

@@ -110,21 +110,20 @@ export function batchRoutes(
 async function setItem(
   bucket: Bucket,
   key: string,
-  { value, encoding, ttl }: SetItem,
+  { value, encoding, description, value_type: label, ...item }: SetItem,
 ): Promise<string> {
-  const options = ttl === undefined ? {} : { ttl: parseTtl(ttl) };
-  const { revision, createdAt, expiresAt } = await bucket.put(
-    key,
-    valueFromJson(value, encoding),
-    options,
-  );
+  const { revision, createdAt, expiresAt } = await bucket.put(key, valueFromJson(value, encoding), {
+    ...ttlOf(item),
+    ...(description === undefined || description === "" ? {} : { description }),
+    ...(label === undefined ? {} : { label }),
+  });
   const expires = expiresAt === undefined ? "" : `,"expires_at":"${expiresAt}"`;
   return `{"key":${JSON.stringify(key)},"revision":${revision},"created_at":"${createdAt}"${expires}}`;
 }
 
 async function deleteItem(bucket: Bucket, key: string): Promise<string> {
-  await bucket.delete(key);
-  return `{"key":${JSON.stringify(key)}}`;
+  const existed = await bucket.delete(key);
+  return `{"key":${JSON.stringify(key)},"existed":${existed}}`;
 }
 
 function operationOf(request: OperationRequest, index: number): Operation {

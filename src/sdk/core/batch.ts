@@ -15,6 +15,10 @@ export interface PutItem<T = unknown> {
   value: T;
   /** In the notations of `put`. Default: the key stays. */
   ttl?: Ttl | undefined;
+  /** As for `put`. */
+  description?: string | undefined;
+  /** As for `put`. */
+  valueType?: string | undefined;
 }
 
 /** What became of each item of {@link Bucket.putMany}. */
@@ -29,6 +33,8 @@ export interface PutManyResult {
 export interface DeleteManyResult {
   /** Keys that do not exist any more. */
   deleted: string[];
+  /** Those of them that did until now. */
+  existed: string[];
   /** By key, why the others were not. Empty when all went well. */
   failed: Map<string, JetbucketError>;
 }
@@ -63,10 +69,10 @@ export async function putMany<In>(
   const failed = new Map<string, JetbucketError>();
   const texts: string[] = [];
   const latest = new Map(Array.from(items, (item) => [item.key, item]));
-  for (const { key, value, ttl } of latest.values()) {
+  for (const { key, value, ttl, description, valueType } of latest.values()) {
     try {
       await access.check(key, value);
-      texts.push(jsonOf({ key, ttl }, value));
+      texts.push(jsonOf({ key, ttl, description, value_type: valueType }, value));
     } catch (error) {
       if (!(error instanceof JetbucketError)) throw error;
       failed.set(key, error);
@@ -85,12 +91,16 @@ export async function deleteMany(
   call: CallOptions,
 ): Promise<DeleteManyResult> {
   const deleted: string[] = [];
+  const existed: string[] = [];
   const failed = new Map<string, JetbucketError>();
   await send(access, "delete", jsonOfKeys(keys), call, {
-    onResult: ({ key }) => deleted.push(key),
+    onResult: (result) => {
+      deleted.push(result.key);
+      if (result.existed === true) existed.push(result.key);
+    },
     onError: (key, error) => failed.set(key, error),
   });
-  return { deleted, failed };
+  return { deleted, existed, failed };
 }
 
 function jsonOfKeys(keys: Iterable<string>): string[] {
@@ -101,6 +111,7 @@ function jsonOfKeys(keys: Iterable<string>): string[] {
 interface ItemResult extends Partial<EntryBody> {
   key: string;
   error?: ErrorBody;
+  existed?: boolean;
 }
 
 interface Outcomes {

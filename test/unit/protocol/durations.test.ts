@@ -12,20 +12,21 @@ describe("parseTtl", () => {
     ["24h", 86_400],
     ["7d", 604_800],
     ["1w", 604_800],
-    ["1500ms", 2],
-    [1.5, 2],
+    ["1500ms", 1.5],
+    [1.5, 1.5],
+    [1.0001, 1.001],
     ["PT1M", 60],
     ["PT1M30S", 90],
     ["P1D", 86_400],
     ["P1DT12H", 129_600],
     ["P2W", 1_209_600],
     ["P1Y", 31_536_000],
-    ["PT1.5S", 2],
+    ["PT1.5S", 1.5],
     [{ value: 7, unit: "DAYS" } as const, 604_800],
     [{ value: 2, unit: "MINUTES" } as const, 120],
     ["365d", 31_536_000],
     [1, 1],
-  ])("%j is %i seconds", (text, seconds) => {
+  ])("%j is %f seconds", (text, seconds) => {
     expect(parseTtl(text)).toBe(seconds);
   });
 

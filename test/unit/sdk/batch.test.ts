@@ -45,7 +45,7 @@ describe("reading many keys", () => {
     const { bucket, requests } = await startBucket();
     expect(await bucket.getMany([])).toEqual(new Map());
     expect(await bucket.putMany([])).toEqual({ written: new Map(), failed: new Map() });
-    expect(await bucket.deleteMany([])).toEqual({ deleted: [], failed: new Map() });
+    expect(await bucket.deleteMany([])).toEqual({ deleted: [], existed: [], failed: new Map() });
     expect(requests).toHaveLength(0);
   });
 
@@ -121,10 +121,17 @@ describe("storing many keys", () => {
 
 test("deleting many keys tells what became of each", async () => {
   const { bucket, bodies } = await startBucket({
-    body: { delete: [{ key: "a" }, failure("b", "invalid_key")] },
+    body: {
+      delete: [
+        { key: "a", existed: true },
+        failure("b", "invalid_key"),
+        { key: "c", existed: false },
+      ],
+    },
   });
-  const { deleted, failed } = await bucket.deleteMany(["a", "b", "a"]);
-  expect(bodies()).toEqual([{ delete: ["a", "b"] }]);
-  expect(deleted).toEqual(["a"]);
+  const { deleted, existed, failed } = await bucket.deleteMany(["a", "b", "a", "c"]);
+  expect(bodies()).toEqual([{ delete: ["a", "b", "c"] }]);
+  expect(deleted).toEqual(["a", "c"]);
+  expect(existed).toEqual(["a"]);
   expect(failed.get("b")).toMatchObject({ code: "invalid_key" });
 });
