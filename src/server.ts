@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Logger } from "pino";
+import { openToAll } from "./auth/authenticator.ts";
 import { Configs } from "./configs/configs.ts";
 import { createApp } from "./http/app.ts";
 import { originPolicy } from "./http/origins.ts";
@@ -131,7 +132,14 @@ async function serve(
   const buckets = new Buckets(connection);
   const hub = new Hub(buckets);
   const origins = originPolicy(settings.allowedOrigins, settings.insecure);
-  const watches = new WatchServer({ hub, log, origins, maxSockets: settings.maxSockets });
+  const authenticator = openToAll;
+  const watches = new WatchServer({
+    hub,
+    log,
+    origins,
+    authenticator,
+    maxSockets: settings.maxSockets,
+  });
   const app = createApp({
     buckets,
     configs: new Configs(buckets),
@@ -139,6 +147,7 @@ async function serve(
     watches,
     log,
     origins,
+    authenticator,
     state: { isOpen: () => isOpen },
   });
   const answer = getRequestListener(app);

@@ -2,8 +2,11 @@ import { Grants } from "./grants.ts";
 
 /** Who sends a request. */
 export interface Principal {
-  /** `anonymous` where no credentials are configured at all, `root` with the root key. */
-  kind: "anonymous" | "root" | "key" | "token";
+  /**
+   * `anonymous` where no credentials are configured at all, `root` with the root key, `nobody` for whoever has no valid
+   * credentials and asks for what is open to all.
+   */
+  kind: "anonymous" | "root" | "key" | "token" | "nobody";
   /** Stable and not secret: what audit and limits know it by, for instance an API key's id. */
   id: string;
   grants: Grants;
@@ -15,3 +18,6 @@ export interface Principal {
 
 /** Everybody, as long as no credentials are configured. */
 export const anonymous: Principal = { kind: "anonymous", id: "anonymous", grants: Grants.all };
+
+/** Whoever is not known. May do nothing. */
+export const nobody: Principal = { kind: "nobody", id: "nobody", grants: new Grants([]) };

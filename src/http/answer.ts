@@ -1,9 +1,17 @@
 import type { Context } from "hono";
+import type { Principal } from "../auth/principal.ts";
 
 /** What accompanies a request into its route. */
 export interface Edge {
+  /** Who sent it. */
+  principal: Principal;
   /** Headers that every answer to it must have, so that the page that sent it may read the answer. */
   crossOrigin: Readonly<Record<string, string>> | undefined;
+}
+
+/** Who sent this request. */
+export function principalOf(c: Context): Principal {
+  return (c.env as Edge).principal;
 }
 
 /** Headers that the answer to this request must have, beside its own. */

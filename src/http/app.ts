@@ -1,11 +1,14 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { Hono } from "hono";
 import type { Logger } from "pino";
+import type { Authenticator } from "../auth/authenticator.ts";
+import { nobody, type Principal } from "../auth/principal.ts";
 import type { Configs } from "../configs/configs.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Secrets } from "../secrets/secrets.ts";
 import type { Buckets } from "../store/buckets.ts";
 import type { Edge } from "./answer.ts";
+import { credentialsOf, type Incoming } from "./credentials.ts";
 import { admit, preflight } from "./cross-origin.ts";
 import { errorAnswer, errorResponse, publicError } from "./errors.ts";
 import { requestLog } from "./middleware/request-log.ts";
@@ -19,7 +22,7 @@ import { metricsRoutes } from "./routes/metrics.ts";
 import { pastRoutes } from "./routes/past.ts";
 import { revealToAllButPages, secretRoutes } from "./routes/secrets.ts";
 import { updateRoutes } from "./routes/updates.ts";
-import { systemRoutes, type SystemState } from "./routes/system.ts";
+import { systemPaths, systemRoutes, type SystemState } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import type { WatchServer } from "./watch.ts";
@@ -32,17 +35,18 @@ export interface AppDeps {
   watches: WatchServer;
   log: Logger;
   origins: OriginPolicy;
+  authenticator: Authenticator;
   state: SystemState;
 }
 
 /** The HTTP side of the gateway: answers a request. Watches are upgraded beside it, see watch.ts. */
 export type App = (
   request: Request,
-  bindings: { incoming: { headers: IncomingHttpHeaders } },
+  bindings: { incoming: Incoming },
 ) => Response | Promise<Response>;
 
 export function createApp(deps: AppDeps): App {
-  const { buckets, configs, secrets, watches, log, origins, state } = deps;
+  const { buckets, configs, secrets, watches, log, origins, authenticator, state } = deps;
   const app = new Hono({ strict: true });
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
@@ -64,20 +68,40 @@ export function createApp(deps: AppDeps): App {
   );
   app.onError((error, c) => errorAnswer(c, error, log));
 
+  const refuse = (error: unknown, request: Request, crossOrigin: Edge["crossOrigin"]): Response =>
+    errorResponse(error, log, requestIdFrom(request.headers.get("X-Request-Id")), crossOrigin);
+
   // Before the framework rather than as its middleware, which would make every request a chain of promises.
   return (request, bindings) => {
-    const { headers } = bindings.incoming;
-    const { method } = request;
+    const { incoming } = bindings;
+    const { headers } = incoming;
     let crossOrigin: Edge["crossOrigin"];
     try {
-      crossOrigin = admit(origins, method, headers);
+      crossOrigin = admit(origins, request.method, headers);
     } catch (error) {
-      return errorResponse(error, log, requestIdFrom(request.headers.get("X-Request-Id")));
+      return refuse(error, request, undefined);
     }
-    if (crossOrigin === undefined) return app.fetch(request, bindings);
-    if (method === "OPTIONS" && isPreflight(headers)) return preflight(crossOrigin);
-    return app.fetch(request, { ...bindings, crossOrigin } satisfies Edge);
+    if (crossOrigin !== undefined && request.method === "OPTIONS" && isPreflight(headers))
+      return preflight(crossOrigin);
+    const serve = (principal: Principal): Response | Promise<Response> =>
+      app.fetch(request, { ...bindings, principal, crossOrigin } satisfies Edge);
+    const serveUnknown = (error: unknown): Response | Promise<Response> =>
+      isOpenToAll(incoming) ? serve(nobody) : refuse(error, request, crossOrigin);
+    try {
+      const principal = authenticator.authenticate(credentialsOf(incoming));
+      return principal instanceof Promise ? principal.then(serve, serveUnknown) : serve(principal);
+    } catch (error) {
+      return serveUnknown(error);
+    }
   };
+}
+
+/** What answers everybody, whatever credentials they have or have not. */
+const openToAll: ReadonlySet<string> = new Set(systemPaths);
+
+function isOpenToAll({ url = "" }: Incoming): boolean {
+  const query = url.indexOf("?");
+  return openToAll.has(query === -1 ? url : url.slice(0, query));
 }
 
 function isPreflight(headers: IncomingHttpHeaders): boolean {

@@ -26,6 +26,7 @@ export function publicError(error: unknown, log: Logger, id: string): KvError {
 export function errorHeaders(error: KvError): Record<string, string> {
   return {
     "Content-Type": "application/json",
+    ...(error.code === "unauthenticated" ? { "WWW-Authenticate": "Bearer" } : {}),
     ...(error.retryAfter === undefined ? {} : { "Retry-After": String(error.retryAfter) }),
   };
 }

@@ -13,11 +13,13 @@ let processMetrics: Registry | undefined;
  * somebody asks.
  *
  * @example
- * new GatewayMetrics(() => watches.stats()).text(); // "# HELP jetbucket_sockets …"
+ * new GatewayMetrics(() => watches.stats()).text(true); // "# HELP jetbucket_sockets …"
  */
 export class GatewayMetrics {
   readonly #read: () => WatchStats;
   readonly #own = new Registry();
+  /** Apart, because not everybody may know which buckets there are. */
+  readonly #buckets = new Registry();
   readonly #sockets = this.#gauge(
     "jetbucket_sockets",
     "Watch sockets that are open: WebSockets of one bucket, multiplexed ones, streams of server-sent events.",
@@ -37,11 +39,13 @@ export class GatewayMetrics {
     "jetbucket_feed_lag_events",
     `Changes of a bucket that JetStream has and the gateway has not got yet; of the ${BUCKETS} buckets that are furthest behind.`,
     ["bucket"],
+    this.#buckets,
   );
   readonly #lagSeconds = this.#gauge(
     "jetbucket_feed_lag_seconds",
     `Age of a bucket's last change when the gateway got it; of the ${BUCKETS} buckets that are furthest behind.`,
     ["bucket"],
+    this.#buckets,
   );
   readonly #lagEventsMax = this.#gauge(
     "jetbucket_feed_lag_events_max",
@@ -78,11 +82,16 @@ export class GatewayMetrics {
     return this.#own.contentType;
   }
 
-  /** Everything as it is now, in Prometheus's text format. */
-  async text(): Promise<string> {
+  /**
+   * Everything as it is now, in Prometheus's text format.
+   *
+   * @param namesBuckets whether figures are shown that have a bucket's name as a label
+   */
+  async text(namesBuckets: boolean): Promise<string> {
     processMetrics ??= ofProcess();
     this.#update(this.#read());
-    return Registry.merge([this.#own, processMetrics]).metrics();
+    const registries = [this.#own, ...(namesBuckets ? [this.#buckets] : []), processMetrics];
+    return Registry.merge(registries).metrics();
   }
 
   #update(stats: WatchStats): void {
@@ -113,8 +122,13 @@ export class GatewayMetrics {
     this.#lagSecondsMax.set(Math.max(0, ...feeds.map(({ lagMs }) => lagMs / 1000)));
   }
 
-  #gauge<L extends string = never>(name: string, help: string, labelNames: L[] = []): Gauge<L> {
-    return new Gauge({ name, help, labelNames, registers: [this.#own] });
+  #gauge<L extends string = never>(
+    name: string,
+    help: string,
+    labelNames: L[] = [],
+    registry: Registry = this.#own,
+  ): Gauge<L> {
+    return new Gauge({ name, help, labelNames, registers: [registry] });
   }
 
   #counter<L extends string = never>(name: string, help: string, labelNames: L[] = []): Counter<L> {

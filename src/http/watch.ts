@@ -4,9 +4,13 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Logger } from "pino";
 import type { WebSocket } from "ws";
+import type { Authenticator } from "../auth/authenticator.ts";
+import type { Principal } from "../auth/principal.ts";
 import { SUBPROTOCOL } from "../protocol/close-codes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Hub, HubStats, Prepared } from "../watch/hub.ts";
+import type { End } from "../watch/watch.ts";
+import { credentialsOfHandshake } from "./credentials.ts";
 import { publicError } from "./errors.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { newRequestId } from "./request-id.ts";
@@ -27,6 +31,7 @@ export interface WatchServerOptions {
   hub: Hub;
   log: Logger;
   origins: OriginPolicy;
+  authenticator: Authenticator;
   /** Sockets that there may be at once, streams of events included. Default: no limit. */
   maxSockets?: number;
   /** Milliseconds between pings; a socket that misses two pongs in a row is dead. Default: 25 s. */
@@ -43,14 +48,16 @@ export interface WatchStats extends HubStats {
 export class WatchServer {
   readonly #hub: Hub;
   readonly #origins: OriginPolicy;
+  readonly #authenticator: Authenticator;
   readonly #sockets: Sockets;
   readonly #upgrader: Upgrader;
   readonly #multiplexDeps: MultiplexDeps;
   readonly #refuse: (socket: Duplex, thrown: unknown) => void;
 
-  constructor({ hub, log, origins, maxSockets, pingInterval }: WatchServerOptions) {
+  constructor({ hub, log, origins, authenticator, maxSockets, pingInterval }: WatchServerOptions) {
     this.#hub = hub;
     this.#origins = origins;
+    this.#authenticator = authenticator;
     this.#sockets = new Sockets(maxSockets ?? Infinity, pingInterval ?? DEFAULT_PING_INTERVAL);
     this.#multiplexDeps = {
       hub,
@@ -86,19 +93,21 @@ export class WatchServer {
   /**
    * Answers a request with a stream of events, which has begun when this resolves.
    *
+   * @param principal who asked
    * @param headers that the answer must have beside its own
-   * @throws KvError `bucket_not_found`, `store_unavailable`, `shutting_down`, `too_many_sockets`, and `invalid_request` behind
+   * @throws KvError `unauthenticated`, `bucket_not_found`, `store_unavailable`, `shutting_down`, `too_many_sockets`, and `invalid_request` behind
    * another request that is still being answered on the same connection; nothing is answered then
    */
   async streamEvents(
     { bucket, options }: WatchTarget,
     outgoing: ServerResponse,
+    principal: Principal,
     headers: Readonly<Record<string, string>> | undefined,
   ): Promise<void> {
-    const prepared = await this.#prepare("events", bucket);
+    const prepared = await this.#prepare("events", bucket, principal);
     const { socket, destroyed } = outgoing;
     if (socket !== null && !destroyed) {
-      new EventStream(outgoing, socket, headers, this.#sockets).watch(prepared, options);
+      new EventStream(outgoing, socket, headers, this.#sockets, principal).watch(prepared, options);
       return;
     }
     this.#sockets.release("events");
@@ -115,6 +124,18 @@ export class WatchServer {
     return { ...this.#hub.stats(), sockets: this.sockets };
   }
 
+  /**
+   * Ends the sockets of some principals at once, streams of events included. Those whose credentials expire are ended without it.
+   *
+   * @param isMeant called once for each socket that there is
+   * @returns how many there were
+   * @example
+   * watches.dismiss(({ id }) => id === revoked, { code: closeCodes.forbidden, reason: "revoked", error: "forbidden", retryable: false });
+   */
+  dismiss(isMeant: (principal: Principal) => boolean, end: End): number {
+    return this.#sockets.dismiss(isMeant, end);
+  }
+
   /** Sends who is still there to another gateway. The hub has done so with all that have a watch. */
   goAway(): void {
     this.#sockets.goAway();
@@ -128,6 +149,7 @@ export class WatchServer {
   async #upgrade(request: IncomingMessage, head: Buffer): Promise<void> {
     const target = parseAddress(request.url ?? "");
     this.#admit(request);
+    const principal = await this.#authenticator.authenticate(credentialsOfHandshake(request));
     if (target === "multiplexed") {
       if (!offersSubprotocol(request)) {
         throw new KvError(
@@ -137,7 +159,7 @@ export class WatchServer {
       }
       this.#sockets.reserve("multiplexed");
       this.#take("multiplexed", request, head, (ws, tcp) => {
-        new MultiplexSocket(ws, tcp, this.#sockets, this.#multiplexDeps);
+        new MultiplexSocket(ws, tcp, this.#sockets, principal, this.#multiplexDeps);
       });
       return;
     }
@@ -147,9 +169,9 @@ export class WatchServer {
         details: { field: "since" },
       });
     }
-    const prepared = await this.#prepare("bucket", bucket);
+    const prepared = await this.#prepare("bucket", bucket, principal);
     this.#take("bucket", request, head, (ws, tcp) =>
-      new BucketSocket(ws, tcp, this.#sockets).watch(prepared, options),
+      new BucketSocket(ws, tcp, this.#sockets, principal).watch(prepared, options),
     );
   }
 
@@ -175,14 +197,22 @@ export class WatchServer {
   }
 
   /** Takes the room for a socket and makes its bucket ready; the room is given back when that fails. */
-  async #prepare(kind: SocketKind, bucket: string): Promise<Prepared> {
+  async #prepare(kind: SocketKind, bucket: string, principal: Principal): Promise<Prepared> {
     this.#sockets.reserve(kind);
     try {
-      return await this.#hub.prepare(bucket);
+      const prepared = await this.#hub.prepare(bucket);
+      this.#assertValid(principal);
+      return prepared;
     } catch (error) {
       this.#sockets.release(kind);
       throw error;
     }
+  }
+
+  /** @throws KvError `unauthenticated` */
+  #assertValid(principal: Principal): void {
+    if (this.#authenticator.isValid(principal)) return;
+    throw new KvError("unauthenticated", "the credentials are not valid any more");
   }
 
   #admit({ headers: { host, origin } }: IncomingMessage): void {

@@ -2,6 +2,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import pino from "pino";
 import { onTestFinished } from "vitest";
+import { openToAll } from "../../src/auth/authenticator.ts";
 import { originPolicy } from "../../src/http/origins.ts";
 import { WatchServer } from "../../src/http/watch.ts";
 import { Buckets } from "../../src/store/buckets.ts";
@@ -34,6 +35,7 @@ export async function startWatchStack(
     hub,
     log: pino({ level: "silent" }),
     origins: originPolicy([], false),
+    authenticator: openToAll,
     ...(pingInterval === undefined ? {} : { pingInterval }),
   });
   const http = createServer();

@@ -1,15 +1,17 @@
 import type { Hono } from "hono";
-import { answer } from "../answer.ts";
+import { answer, principalOf } from "../answer.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import { resource } from "../resource.ts";
 
-/** Figures for Prometheus. */
+/** Figures for Prometheus. Those that name buckets are for whoever may know all of them. */
 export function metricsRoutes(app: Hono, metrics: GatewayMetrics): void {
   resource(app, "/metrics", {
-    GET: async (c) =>
-      answer(c, await metrics.text(), 200, {
+    GET: async (c) => {
+      const { grants } = principalOf(c);
+      return answer(c, await metrics.text(grants.isAdminOfAll || grants.mayAudit), 200, {
         "Content-Type": metrics.contentType,
         "Cache-Control": "no-store",
-      }),
+      });
+    },
   });
 }

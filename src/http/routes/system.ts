@@ -23,6 +23,9 @@ export interface SystemState {
   isOpen(): boolean;
 }
 
+/** What {@link systemRoutes} answers, which is nobody's secret. */
+export const systemPaths = ["/", "/health", "/ready", "/api/v1/capabilities", "/sdk/browser.js"];
+
 /** Health, readiness, capabilities, the browser SDK, and a front door that says where everything is. */
 export function systemRoutes(app: Hono, buckets: Buckets, state: SystemState): void {
   resource(app, "/health", { GET: (c) => answerJson(c, { status: "ok" }) });

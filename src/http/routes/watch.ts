@@ -2,7 +2,7 @@ import type { HttpBindings } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Hono } from "hono";
 import { KvError } from "../../protocol/errors.ts";
-import { crossOriginHeaders, answer } from "../answer.ts";
+import { answer, crossOriginHeaders, principalOf } from "../answer.ts";
 import { resource } from "../resource.ts";
 import { foreignPage, type WatchServer } from "../watch.ts";
 import { eventHeaders } from "../watch/events.ts";
@@ -29,7 +29,7 @@ export function watchRoutes(app: Hono, base: string, watches: WatchServer): void
       if (c.req.method === "HEAD") return answer(c, null, 200, eventHeaders);
       const lastId = incoming.headers["last-event-id"];
       const asked = typeof lastId === "string" && lastId !== "" ? after(target, lastId) : target;
-      await watches.streamEvents(asked, outgoing, crossOrigin);
+      await watches.streamEvents(asked, outgoing, principalOf(c), crossOrigin);
       return RESPONSE_ALREADY_SENT;
     },
   });

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { WebSocket } from "ws";
+import type { Principal } from "../../auth/principal.ts";
 import { closeCodes, SUBPROTOCOL } from "../../protocol/close-codes.ts";
 import type { Prepared } from "../../watch/hub.ts";
 import type { End, WatchHandle, WatchOptions, WatchSocket } from "../../watch/watch.ts";
@@ -13,8 +14,8 @@ export class BucketSocket extends GatewaySocket implements WatchSocket {
   readonly format: "plain" | "extended";
   #watch: WatchHandle | undefined;
 
-  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets) {
-    super(ws, tcp, sockets);
+  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, principal: Principal) {
+    super(ws, tcp, sockets, principal);
     this.format = ws.protocol === SUBPROTOCOL ? "extended" : "plain";
     sockets.opened(this);
   }

@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import type { Principal } from "../../auth/principal.ts";
 import type { Prepared } from "../../watch/hub.ts";
 import type { End, WatchHandle, WatchOptions, WatchSocket } from "../../watch/watch.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
@@ -24,6 +25,7 @@ const STUCK = 2;
 export class EventStream implements OpenSocket, WatchSocket {
   readonly kind = "events";
   readonly format = "sse";
+  readonly principal: Principal;
   slot = 0;
   readonly #outgoing: ServerResponse;
   readonly #tcp: Socket;
@@ -35,16 +37,19 @@ export class EventStream implements OpenSocket, WatchSocket {
    * @param tcp connection of the answer, which has it for itself from now on
    * @param headers of the answer, beside those that make it a stream of events
    * @param sockets where room was reserved for it
+   * @param principal who asked
    */
   constructor(
     outgoing: ServerResponse,
     tcp: Socket,
     headers: Readonly<Record<string, string>> | undefined,
     sockets: Sockets,
+    principal: Principal,
   ) {
     this.#outgoing = outgoing;
     this.#tcp = tcp;
     this.#sockets = sockets;
+    this.principal = principal;
     // Its end is the connection's. Not in chunks, each write of the hub needs no wrapping and goes to the connection as it is.
     outgoing.removeHeader("Transfer-Encoding");
     outgoing.writeHead(200, { ...headers, ...eventHeaders, Connection: "close" });
@@ -71,6 +76,10 @@ export class EventStream implements OpenSocket, WatchSocket {
     const fallback = code === closeCodes.goingAway ? "shutting_down" : "store_unavailable";
     this.write(errorEvent({ code: error ?? fallback, message: reason, retryable }));
     this.#outgoing.end();
+  }
+
+  dismiss(end: End): void {
+    this.end(undefined, end);
   }
 
   goAway(): void {

@@ -1,6 +1,7 @@
 /** A WebSocket with many watches, each under an id of the client's choice. */
 import type { Socket } from "node:net";
 import type { WebSocket } from "ws";
+import type { Principal } from "../../auth/principal.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
 import { KvError } from "../../protocol/errors.ts";
 import type { KeyPattern } from "../../protocol/keys.ts";
@@ -69,8 +70,14 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   #turn = 0;
   #framesOfTurn = 0;
 
-  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, deps: MultiplexDeps) {
-    super(ws, tcp, sockets);
+  constructor(
+    ws: WebSocket,
+    tcp: Socket,
+    sockets: Sockets,
+    principal: Principal,
+    deps: MultiplexDeps,
+  ) {
+    super(ws, tcp, sockets, principal);
     this.#deps = deps;
     sockets.opened(this);
   }

@@ -1,4 +1,8 @@
+import type { Principal } from "../../auth/principal.ts";
+import { closeCodes } from "../../protocol/close-codes.ts";
 import { KvError } from "../../protocol/errors.ts";
+import type { End } from "../../watch/watch.ts";
+import { Expiry, isExpired } from "./expiry.ts";
 import { Heartbeat, type Beating } from "./heartbeat.ts";
 
 /** What a socket is for: one bucket, many watches, or one bucket as server-sent events. */
@@ -7,6 +11,10 @@ export type SocketKind = "bucket" | "multiplexed" | "events";
 /** A socket that is open. */
 export interface OpenSocket extends Beating {
   readonly kind: SocketKind;
+  /** Whose it is. */
+  readonly principal: Principal;
+  /** Ends it, and says why. */
+  dismiss(end: End): void;
   /** Ends it so that its client goes to another gateway at once. */
   goAway(): void;
   /** Cuts it off. */
@@ -18,9 +26,17 @@ const WATCHES_PER_SOCKET = 8;
 /** Seconds after which another attempt may find room. */
 const RETRY_AFTER = 5;
 
-/** All sockets of a gateway: how many there may be, and their heartbeat. */
+const expired: End = {
+  code: closeCodes.unauthenticated,
+  reason: "the credentials have expired: connect again with new ones",
+  error: "unauthenticated",
+  retryable: false,
+};
+
+/** All sockets of a gateway: how many there may be, their heartbeat, and how long their owners may stay. */
 export class Sockets {
   readonly heartbeat: Heartbeat<OpenSocket>;
+  readonly #expiry = new Expiry((now) => this.#dismissExpired(now));
   readonly #max: number;
   readonly #counts: Record<SocketKind, number> = { bucket: 0, multiplexed: 0, events: 0 };
   #watches = 0;
@@ -70,11 +86,27 @@ export class Sockets {
 
   opened(socket: OpenSocket): void {
     this.heartbeat.add(socket);
+    this.#expiry.add(socket.principal);
   }
 
   closed(socket: OpenSocket): void {
     this.heartbeat.delete(socket);
     this.release(socket.kind);
+  }
+
+  /**
+   * Ends those whose owner is one of some.
+   *
+   * @returns how many
+   */
+  dismiss(isMeant: (principal: Principal) => boolean, end: End): number {
+    let count = 0;
+    for (const socket of this.heartbeat) {
+      if (!isMeant(socket.principal)) continue;
+      socket.dismiss(end);
+      count += 1;
+    }
+    return count;
   }
 
   /** Ends all of them. */
@@ -85,6 +117,14 @@ export class Sockets {
   /** Cuts off who is still there, and stops the heartbeat. */
   close(): void {
     this.heartbeat.stop();
+    this.#expiry.stop();
     for (const socket of this.heartbeat) socket.terminate();
+  }
+
+  #dismissExpired(now: number): void {
+    for (const socket of this.heartbeat) {
+      if (isExpired(socket.principal, now)) socket.dismiss(expired);
+      else this.#expiry.add(socket.principal);
+    }
   }
 }

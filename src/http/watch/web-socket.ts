@@ -1,7 +1,9 @@
 /** What the gateway's WebSockets have in common, at the least memory per socket. */
 import type { Socket } from "node:net";
 import type { RawData, WebSocket } from "ws";
+import type { Principal } from "../../auth/principal.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
+import type { End } from "../../watch/watch.ts";
 import type { OpenSocket, SocketKind, Sockets } from "./sockets.ts";
 
 /** Bytes that a close reason can have. */
@@ -21,6 +23,7 @@ const PING = Buffer.from([0x89, 0]);
  */
 export abstract class GatewaySocket implements OpenSocket {
   abstract readonly kind: SocketKind;
+  readonly principal: Principal;
   slot = 0;
   protected readonly ws: WebSocket;
   protected readonly tcp: Socket;
@@ -28,7 +31,8 @@ export abstract class GatewaySocket implements OpenSocket {
   #missed = 0;
 
   /** @param sockets where room was reserved for it */
-  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets) {
+  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, principal: Principal) {
+    this.principal = principal;
     this.ws = ws;
     this.tcp = tcp;
     this.sockets = sockets;
@@ -59,6 +63,10 @@ export abstract class GatewaySocket implements OpenSocket {
   /** Ends it; what was written before still goes out first, if that does not take too long. */
   close(code: number, reason: string): void {
     this.ws.close(code, clipped(reason));
+  }
+
+  dismiss({ code, reason }: End): void {
+    this.close(code, reason);
   }
 
   goAway(): void {

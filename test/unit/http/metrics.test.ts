@@ -21,7 +21,7 @@ function statsOf(more: Partial<WatchStats> = {}): WatchStats {
 }
 
 async function linesOf(stats: WatchStats): Promise<string[]> {
-  return (await new GatewayMetrics(() => stats).text()).split("\n");
+  return (await new GatewayMetrics(() => stats).text(true)).split("\n");
 }
 
 describe("the metrics", () => {
@@ -72,9 +72,9 @@ describe("the metrics", () => {
   test("are what they are when they are asked for", async () => {
     let stats = statsOf();
     const metrics = new GatewayMetrics(() => stats);
-    await metrics.text();
+    await metrics.text(true);
     stats = statsOf({ deliveries: 1_001, feeds: [], watches: 0 });
-    const lines = (await metrics.text()).split("\n");
+    const lines = (await metrics.text(true)).split("\n");
     expect(lines).toContain("jetbucket_deliveries_total 1001");
     expect(lines).toContain("jetbucket_watches 0");
     expect(lines).toContain("jetbucket_feed_lag_events_max 0");

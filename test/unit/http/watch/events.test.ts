@@ -1,6 +1,7 @@
 import { createServer, get, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { anonymous } from "../../../../src/auth/principal.ts";
 import { EventStream } from "../../../../src/http/watch/events.ts";
 import { Sockets } from "../../../../src/http/watch/sockets.ts";
 import { everyKey } from "../../../../src/protocol/keys.ts";
@@ -29,7 +30,7 @@ beforeEach(async () => {
   };
   server = createServer((_request, outgoing) => {
     sockets.reserve("events");
-    stream = new EventStream(outgoing, outgoing.socket!, { Vary: "Origin" }, sockets);
+    stream = new EventStream(outgoing, outgoing.socket!, { Vary: "Origin" }, sockets, anonymous);
     stream.watch(prepared, { patterns: [everyKey], include: "snapshot", values: true });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -4,6 +4,7 @@ import { Writable } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
 import type { WebSocket } from "ws";
+import { anonymous } from "../../../../src/auth/principal.ts";
 import { MultiplexSocket, type MultiplexDeps } from "../../../../src/http/watch/multiplex.ts";
 import { Sockets } from "../../../../src/http/watch/sockets.ts";
 
@@ -62,6 +63,7 @@ function open(): { ws: FakeWebSocket; tcp: SlowConnection; socket: MultiplexSock
     ws as unknown as WebSocket,
     tcp as unknown as Socket,
     sockets,
+    anonymous,
     {} as MultiplexDeps,
   );
   return { ws, tcp, socket };

@@ -3,6 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import pino from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { openToAll } from "../../../../src/auth/authenticator.ts";
 import { originPolicy } from "../../../../src/http/origins.ts";
 import { WatchServer } from "../../../../src/http/watch.ts";
 import { KvError } from "../../../../src/protocol/errors.ts";
@@ -73,6 +74,7 @@ beforeEach(async () => {
     hub: hub as unknown as Hub,
     log: pino({ level: "silent" }),
     origins: originPolicy([], false),
+    authenticator: openToAll,
   });
   server = createServer();
   watches.listen(server);

@@ -1,11 +1,21 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { anonymous, type Principal } from "../../../../src/auth/principal.ts";
 import { Sockets, type OpenSocket, type SocketKind } from "../../../../src/http/watch/sockets.ts";
+import { closeCodes } from "../../../../src/protocol/close-codes.ts";
 import { KvError } from "../../../../src/protocol/errors.ts";
+import type { End } from "../../../../src/watch/watch.ts";
 
 class Socket implements OpenSocket {
   slot = 0;
   ends: string[] = [];
-  constructor(readonly kind: SocketKind) {}
+  constructor(
+    readonly kind: SocketKind,
+    readonly principal: Principal = anonymous,
+  ) {}
+  dismiss({ code }: End): void {
+    this.ends.push(`dismissed ${code}`);
+    sockets.closed(this);
+  }
   beat(): void {
     this.ends.push("beat");
   }
@@ -70,4 +80,44 @@ test("all that are open are told to go, and cut off in the end", () => {
   sockets.goAway();
   sockets.close();
   for (const socket of open) expect(socket.ends).toEqual(["away", "cut"]);
+});
+
+function open(principal: Principal): Socket {
+  const socket = new Socket("bucket", principal);
+  sockets.reserve(socket.kind);
+  sockets.opened(socket);
+  return socket;
+}
+
+test("those of one principal are ended, and no others", () => {
+  const [first, other, second] = ["a", "b", "a"].map((id) => open({ ...anonymous, id }));
+  const end: End = { code: closeCodes.forbidden, reason: "revoked", retryable: false };
+  expect(sockets.dismiss(({ id }) => id === "a", end)).toBe(2);
+  expect([first, other, second].map((socket) => socket?.ends)).toEqual([
+    ["dismissed 4403"],
+    [],
+    ["dismissed 4403"],
+  ]);
+});
+
+test("each is ended when its owner's credentials expire, within a quarter of a second, in whatever order they came", () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const expiring = (seconds: number): Socket =>
+    open({ ...anonymous, expiresAt: Date.now() + seconds * 1000 });
+  const opened = [expiring(60), expiring(10)];
+  const forever = new Socket("bucket");
+  sockets.opened(forever);
+  const ended = (): number[] => opened.map(({ ends }) => ends.length);
+  vi.advanceTimersByTime(9_900);
+  expect(ended()).toEqual([0, 0]);
+  vi.advanceTimersByTime(350);
+  expect(ended()).toEqual([0, 1]);
+  opened.push(expiring(0));
+  vi.advanceTimersByTime(250);
+  expect(ended()).toEqual([0, 1, 1]);
+  vi.advanceTimersByTime(50_000);
+  expect(ended()).toEqual([1, 1, 1]);
+  expect(opened[0]!.ends).toEqual(["dismissed 4401"]);
+  expect(forever.ends).toEqual([]);
 });

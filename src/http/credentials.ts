@@ -1,0 +1,35 @@
+import type { IncomingMessage } from "node:http";
+import type { Credentials } from "../auth/authenticator.ts";
+import { queryTexts } from "./input.ts";
+
+/** What of a request is looked at. */
+export type Incoming = Pick<IncomingMessage, "headers" | "url" | "socket">;
+
+/** What is said by a request that is no handshake. Only a stream of events has a ticket, which would get into logs and histories. */
+export function credentialsOf(incoming: Incoming): Credentials {
+  const { headers, url = "", socket } = incoming;
+  return {
+    authorization: headers.authorization,
+    protocols: undefined,
+    ticket: headers.accept?.includes("text/event-stream") === true ? ticketOf(url) : undefined,
+    address: socket.remoteAddress,
+  };
+}
+
+/** What is said by the handshake of a WebSocket. */
+export function credentialsOfHandshake({ headers, url = "", socket }: Incoming): Credentials {
+  return {
+    authorization: headers.authorization,
+    protocols: headers["sec-websocket-protocol"],
+    ticket: ticketOf(url),
+    address: socket.remoteAddress,
+  };
+}
+
+/** @throws KvError `invalid_request` */
+function ticketOf(url: string): string | undefined {
+  const start = url.indexOf("?");
+  return start === -1
+    ? undefined
+    : queryTexts(url.slice(start + 1), "ticket", "invalid_request")[0];
+}
