@@ -61,8 +61,8 @@ module.exports = {
     only(
       "http-uses-services",
       "^src/http/",
-      "^src/(http|auth|audit|configs|secrets|store|watch|protocol)/",
-      "http imports services",
+      "^src/(http|dialects|auth|audit|configs|secrets|store|watch|protocol)/",
+      "http imports services, and app.ts the dialects",
     ),
     only(
       "nats-stands-alone",

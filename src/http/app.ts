@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import type { Authenticator } from "../auth/authenticator.ts";
 import { nobody, type Principal } from "../auth/principal.ts";
 import type { Configs } from "../configs/configs.ts";
+import { kestraRoutes } from "../dialects/kestra/routes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Secrets } from "../secrets/secrets.ts";
 import type { Buckets } from "../store/buckets.ts";
@@ -11,6 +12,7 @@ import type { Edge } from "./answer.ts";
 import { credentialsOf, type Incoming } from "./credentials.ts";
 import { admit, preflight } from "./cross-origin.ts";
 import { errorAnswer, errorResponse, publicError } from "./errors.ts";
+import { hostOf } from "./host.ts";
 import { requestLog } from "./middleware/request-log.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { requestId, requestIdFrom } from "./request-id.ts";
@@ -63,7 +65,10 @@ export function createApp(deps: AppDeps): App {
   metricsRoutes(app, new GatewayMetrics(() => watches.stats()));
   systemRoutes(app, buckets, state);
 
-  app.notFound((c) =>
+  // Kestra's paths can have any word where ours have theirs: they are looked at when nothing else fits.
+  const kestra = kestraRoutes(hostOf(buckets, log));
+  app.notFound((c) => kestra.fetch(c.req.raw, c.env));
+  kestra.notFound((c) =>
     errorAnswer(c, new KvError("not_found", `there is nothing at ${c.req.path}`), log),
   );
   app.onError((error, c) => errorAnswer(c, error, log));

@@ -1,4 +1,4 @@
-import { isExpired, isLive, type Entry } from "../protocol/entry.ts";
+import { isExpired, isLive, type Entry, type LiveEntry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { decodeKey, everyKey, keyPattern, type KeyPattern } from "../protocol/keys.ts";
 import type { Value } from "../protocol/values.ts";
@@ -496,6 +496,32 @@ export class Bucket {
       }
     }
     return [...live].sort();
+  }
+
+  /**
+   * All live entries that match, sorted by key.
+   *
+   * @param options `headersOnly` leaves the values on the server; `atMost` says how many there may be (default: any number)
+   * @throws KvError `invalid_request` when there are more
+   */
+  async entries(
+    pattern: KeyPattern = everyKey,
+    { headersOnly = false, atMost = Infinity }: { headersOnly?: boolean; atMost?: number } = {},
+  ): Promise<LiveEntry[]> {
+    const live = new Map<string, LiveEntry>();
+    for await (const batch of this.read([pattern], "last", { headersOnly, complete: true })) {
+      for (const { entry } of batch) {
+        if (isLive(entry)) live.set(entry.key, entry);
+        else live.delete(entry.key);
+      }
+      if (live.size > atMost) {
+        throw new KvError(
+          "invalid_request",
+          `bucket "${this.name}" has more than ${atMost} keys: list them in pages`,
+        );
+      }
+    }
+    return [...live.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
   }
 
   /** The last message of a key, tombstones included, from the stream's leader. */

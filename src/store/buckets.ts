@@ -1,5 +1,5 @@
 import { assertBucketName, bucketOfStream, streamOfBucket } from "../protocol/bucket-names.ts";
-import { isLive, type LiveEntry } from "../protocol/entry.ts";
+import type { LiveEntry } from "../protocol/entry.ts";
 import type { KeyPattern } from "../protocol/keys.ts";
 import { limits } from "../protocol/limits.ts";
 import { KvError } from "../protocol/errors.ts";
@@ -266,20 +266,22 @@ export class Buckets {
     pattern: KeyPattern,
     options: { headersOnly?: boolean } = {},
   ): Promise<LiveEntry[]> {
-    const live = new Map<string, LiveEntry>();
-    await this.readSystem(name, async (bucket) => {
-      for await (const batch of bucket.read([pattern], "last", { ...options, complete: true })) {
-        for (const { entry } of batch) {
-          if (isLive(entry)) live.set(entry.key, entry);
-          else live.delete(entry.key);
-        }
-      }
-    });
-    return [...live.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    return (await this.readSystem(name, (bucket) => bucket.entries(pattern, options))) ?? [];
   }
 
   /** Names of the gateway's own buckets that begin with something, sorted. */
   async systemNames(prefix: string): Promise<string[]> {
+    const names = (await this.#streamNames()).map((stream) => stream.slice("KV_".length));
+    return names.filter((name) => name.startsWith(prefix)).sort();
+  }
+
+  /** Names of all buckets of users, sorted. */
+  async names(): Promise<string[]> {
+    const names = (await this.#streamNames()).map(bucketOfStream);
+    return names.filter((name) => name !== undefined).sort();
+  }
+
+  async #streamNames(): Promise<string[]> {
     const names: string[] = [];
     for (let offset = 0; ;) {
       const page = await this.#js.call<{ total: number; streams: string[] | null }>(
@@ -287,11 +289,10 @@ export class Buckets {
         { offset },
       );
       const streams = page.streams ?? [];
-      names.push(...streams.map((stream) => stream.slice("KV_".length)));
+      names.push(...streams);
       offset += streams.length;
-      if (streams.length === 0 || offset >= page.total) break;
+      if (streams.length === 0 || offset >= page.total) return names;
     }
-    return names.filter((name) => name.startsWith(prefix)).sort();
   }
 
   #openSystem(name: string): Promise<Bucket> {
