@@ -31,7 +31,8 @@ interface Grant {
  */
 export class Grants {
   /** Everything. */
-  static readonly all = new Grants([]);
+  // `new Grants` would be compiled to a use of the class before it is there.
+  static readonly all: Grants = new this([]);
 
   readonly scopes: readonly Scope[];
   readonly #grants: readonly Grant[];
