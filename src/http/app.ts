@@ -11,6 +11,7 @@ import type { Buckets } from "../store/buckets.ts";
 import type { Edge } from "./answer.ts";
 import { credentialsOf, type Incoming } from "./credentials.ts";
 import { admit, preflight } from "./cross-origin.ts";
+import { base64EntryJson } from "./entry-json.ts";
 import { errorAnswer, errorResponse, publicError } from "./errors.ts";
 import { hostOf } from "./host.ts";
 import { requestLog } from "./middleware/request-log.ts";
@@ -26,6 +27,7 @@ import { revealToAllButPages, secretRoutes } from "./routes/secrets.ts";
 import { updateRoutes } from "./routes/updates.ts";
 import { systemPaths, systemRoutes, type SystemState } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
+import { IRONFLOW } from "./watch/request.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import type { WatchServer } from "./watch.ts";
 
@@ -64,6 +66,13 @@ export function createApp(deps: AppDeps): App {
   secretRoutes(app, "/api/v1/secrets", secrets, revealToAllButPages);
   metricsRoutes(app, new GatewayMetrics(() => watches.stats()));
   systemRoutes(app, buckets, state);
+
+  // The clients of Ironflow for Go and Python know the same routes, and values in base64 only.
+  keyRoutes(app, `${IRONFLOW}/api/v1/kv/buckets`, buckets, base64EntryJson);
+  bucketRoutes(app, `${IRONFLOW}/api/v1/kv/buckets`, buckets);
+  watchRoutes(app, `${IRONFLOW}/api/v1/kv`, watches);
+  configRoutes(app, `${IRONFLOW}/api/v1/config`, configs);
+  secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets, revealToAllButPages);
 
   // Kestra's paths can have any word where ours have theirs: they are looked at when nothing else fits.
   const kestra = kestraRoutes(hostOf(buckets, log));

@@ -1,11 +1,26 @@
 import type { Entry } from "../protocol/entry.ts";
-import { encode } from "../protocol/values.ts";
+import { encode, encodeAsBase64, type EncodedValue } from "../protocol/values.ts";
+
+/** Writes an entry as JSON text. */
+export type EntryJson = (entry: Entry) => string;
 
 /** An entry as the API shows it. A JSON value is spliced in as it is stored, without parsing it. */
 export function entryJson(entry: Entry): string {
+  return jsonWith(entry, encode);
+}
+
+/** The same for clients that expect every value in base64. */
+export function base64EntryJson(entry: Entry): string {
+  return jsonWith(entry, (_, value) => encodeAsBase64(value));
+}
+
+function jsonWith(
+  entry: Entry,
+  encodeValue: (type: Entry["valueType"], value: Uint8Array) => EncodedValue,
+): string {
   let json = `{"key":${JSON.stringify(entry.key)}`;
   if (entry.operation === "put") {
-    const value = encode(entry.valueType, entry.value);
+    const value = encodeValue(entry.valueType, entry.value);
     json += `,"value":${value.json},"encoding":"${value.encoding}"`;
   }
   return json + metadataJson(entry);

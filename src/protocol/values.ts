@@ -147,10 +147,15 @@ export interface EncodedValue {
  */
 export function encode(type: ValueType | undefined, bytes: Uint8Array): EncodedValue {
   const text = utf8(bytes);
-  if (text === undefined) return { encoding: "base64", json: `"${base64(bytes)}"` };
+  if (text === undefined) return encodeAsBase64(bytes);
   if (type === "json") return { encoding: "json", json: text };
   if (type === undefined && parses(text)) return { encoding: "json", json: text };
   return { encoding: "text", json: JSON.stringify(text) };
+}
+
+/** Writes any value as base64, for readers that expect it so. */
+export function encodeAsBase64(bytes: Uint8Array): EncodedValue {
+  return { encoding: "base64", json: `"${base64(bytes)}"` };
 }
 
 function parses(text: string): boolean {

@@ -36,7 +36,7 @@ export class Audience {
     this.wantsHistory = include === "history";
     this.hash = watchHash(
       patterns.map(({ text }) => text),
-      { values, include },
+      { values: values !== false, include },
     );
   }
 

@@ -9,8 +9,8 @@ import type {
   ResetReason,
   StaleFrame,
 } from "../protocol/messages.ts";
-import { encode } from "../protocol/values.ts";
-import type { Format } from "./watch.ts";
+import { encode, encodeAsBase64 } from "../protocol/values.ts";
+import type { Format, ValueForm } from "./watch.ts";
 
 export interface Frame {
   /** Ready for the socket. */
@@ -28,14 +28,14 @@ export interface Frame {
 /** How frames are written for a watch: watches with the same dialect share them. */
 export interface Dialect {
   readonly format: Format;
-  readonly values: boolean;
+  readonly values: ValueForm;
   /** With what every frame begins on a multiplexed socket. */
   readonly id: string | undefined;
   /** The same for equal dialects. */
   readonly key: string;
 }
 
-export function dialectOf(format: Format, values: boolean, id: string | undefined): Dialect {
+export function dialectOf(format: Format, values: ValueForm, id: string | undefined): Dialect {
   return { format, values, id, key: JSON.stringify([format, values, id]) };
 }
 
@@ -100,11 +100,12 @@ export function frameOf(
 }
 
 /** The members of a change that `kv_update` and the events of `kv_transaction` have in common. A JSON value is spliced in as stored. */
-export function changeMembers(entry: Entry & { isLate?: true }, values: boolean): string {
+export function changeMembers(entry: Entry & { isLate?: true }, values: ValueForm): string {
   let json = `"key":${JSON.stringify(entry.key)}`;
   if (entry.operation === "put") {
-    if (values) {
-      const value = encode(entry.valueType, entry.value);
+    if (values !== false) {
+      const value =
+        values === "base64" ? encodeAsBase64(entry.value) : encode(entry.valueType, entry.value);
       json += `,"value":${value.json},"encoding":"${value.encoding}"`;
     } else {
       json += `,"size":${entry.size}`;

@@ -38,12 +38,14 @@ export interface WatchSocket {
   end(watch: WatchHandle, end: End): void;
 }
 
+/** Whether values are delivered, or only keys and their revisions; `base64` for clients that expect every value so. */
+export type ValueForm = boolean | "base64";
+
 export interface WatchOptions {
   /** Keys to watch; a key is watched when one of them matches. At least one. */
   patterns: readonly KeyPattern[];
   include: Include;
-  /** Whether values are delivered, or only keys and their revisions. */
-  values: boolean;
+  values: ValueForm;
   /** Go on behind this position. Not for plain sockets. */
   since?: string;
   /** Which watch of a multiplexed socket it is: every frame begins with it. */

@@ -17,7 +17,13 @@ import { entryAt, keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
 import { answer, answerJsonText } from "../answer.ts";
 import { readBody, readJson } from "../body.ts";
-import { entryJson, entryMetadataJson, headerText, metadataHeaders } from "../entry-json.ts";
+import {
+  entryJson as nativeJson,
+  entryMetadataJson,
+  headerText,
+  metadataHeaders,
+  type EntryJson,
+} from "../entry-json.ts";
 import {
   consistency,
   flag,
@@ -41,8 +47,14 @@ import { writtenResponse } from "../written.ts";
  * would change before they send them (`.` and `..` between slashes).
  *
  * @param base path of the bucket collection, for instance `/api/v1/kv/buckets`
+ * @param entryJson how entries are written; default: as they are
  */
-export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
+export function keyRoutes(
+  app: Hono,
+  base: string,
+  buckets: Buckets,
+  entryJson: EntryJson = nativeJson,
+): void {
   const target = targetOf(base, buckets);
 
   const entry = {
@@ -124,10 +136,12 @@ export function keyRoutes(app: Hono, base: string, buckets: Buckets): void {
       };
       const bucket = await target.bucket(c);
       const moment = momentOf(c, "as_of");
-      if (moment !== undefined)
-        return answerJsonText(c, await listAt(bucket, moment, query, withValues, withEntries));
-      const page = await buckets.keys(bucket, query);
       const render = withValues ? entryJson : entryMetadataJson;
+      if (moment !== undefined) {
+        const listed = await listAt(bucket, moment, query, withEntries ? render : undefined);
+        return answerJsonText(c, listed);
+      }
+      const page = await buckets.keys(bucket, query);
       const { text: json } = withEntries
         ? await withBodies(page, (key) => bucket.find(key), render)
         : { text: keysJson(page) };
@@ -195,7 +209,7 @@ const PAGE_TEXT = 16 * 1024 * 1024;
 async function withBodies(
   { keys, hasMore }: KeyPage,
   find: (key: string) => Promise<Entry | undefined>,
-  render: (entry: Entry) => string,
+  render: EntryJson,
 ): Promise<{ text: string; areAllThere: boolean }> {
   const names: string[] = [];
   const bodies: string[] = [];
@@ -221,21 +235,24 @@ async function withBodies(
   return { text, areAllThere: names.length === read };
 }
 
-/** A page of the keys as they were, as JSON text. */
+/**
+ * A page of the keys as they were, as JSON text.
+ *
+ * @param render how to write each entry, where they are wanted
+ */
 async function listAt(
   bucket: Bucket,
   moment: Moment,
   query: KeyQuery,
-  withValues: boolean,
-  withEntries: boolean,
+  render: EntryJson | undefined,
 ): Promise<string> {
   const { revisions, isComplete } = await keysAt(bucket, moment, query.pattern);
   const page = pageOf(revisions.keys(), query);
-  if (!withEntries) return `${keysJson(page)},"complete":${isComplete}}`;
+  if (render === undefined) return `${keysJson(page)},"complete":${isComplete}}`;
   const { text: json, areAllThere } = await withBodies(
     page,
     (key) => bucket.findRevision(key, revisions.get(key)!),
-    withValues ? entryJson : entryMetadataJson,
+    render,
   );
   return `${json},"complete":${isComplete && areAllThere}}`;
 }

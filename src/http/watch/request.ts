@@ -5,7 +5,7 @@ import { everyKey, parsePattern, type KeyPattern } from "../../protocol/keys.ts"
 import { limits } from "../../protocol/limits.ts";
 import { includes, parseWith, watchSchema, type Include } from "../../protocol/messages.ts";
 import { parsePosition } from "../../protocol/position.ts";
-import type { WatchOptions } from "../../watch/watch.ts";
+import type { ValueForm, WatchOptions } from "../../watch/watch.ts";
 import { decodePart, queryTexts } from "../input.ts";
 
 /** A watch that may be opened, as far as can be said without a look at the bucket. */
@@ -19,11 +19,14 @@ interface Asked {
   bucket: string;
   keys: readonly string[];
   include: string | undefined;
-  values: boolean;
+  values: ValueForm;
   since: string | undefined;
 }
 
-const bucketRoute = /^\/api\/v1\/kv\/buckets\/([^/]+)\/watch$/;
+/** Where the routes stand a second time, with every value in base64. */
+export const IRONFLOW = "/compat/ironflow";
+
+const bucketRoute = /^(\/compat\/ironflow)?\/api\/v1\/kv\/buckets\/([^/]+)\/watch$/;
 const multiplexedRoute = "/api/v1/kv/watch";
 
 /**
@@ -40,11 +43,12 @@ export function parseAddress(url: string): WatchTarget | "multiplexed" {
   const match = bucketRoute.exec(path);
   if (match === null) throw new KvError("not_found", `there is nothing to watch at ${path}`);
   const query = start === -1 ? "" : url.slice(start + 1);
+  const values = parseValues(queryTexts(query, "values", "invalid_request")[0]);
   return parseWatch({
-    bucket: decodePart(match[1]!, "invalid_bucket_name"),
+    bucket: decodePart(match[2]!, "invalid_bucket_name"),
     keys: queryTexts(query, "key", "invalid_filter"),
     include: queryTexts(query, "include", "invalid_request")[0],
-    values: parseValues(queryTexts(query, "values", "invalid_request")[0]),
+    values: values && match[1] !== undefined ? "base64" : values,
     since: queryTexts(query, "since", "invalid_request")[0],
   });
 }

@@ -62,6 +62,14 @@ describe("the address of a watch", () => {
     expect(address(`?values=${text}`)).toMatchObject({ values });
   });
 
+  test.each([
+    ["", "base64"],
+    ["?values=false", false],
+  ])("for clients that read base64 says so (%j)", (query, values) => {
+    const target = parseAddress(`/compat/ironflow/api/v1/kv/buckets/b/watch${query}`);
+    expect(target).toMatchObject({ bucket: "b", options: { values } });
+  });
+
   test("of the socket for many watches names nothing", () => {
     expect(parseAddress("/api/v1/kv/watch")).toBe("multiplexed");
     expect(parseAddress("/api/v1/kv/watch?x=1")).toBe("multiplexed");
