@@ -29,7 +29,10 @@ export class Buckets {
   readonly #js: JetStream;
   readonly #feeds: Feeds;
   readonly #open = new Map<string, Promise<Bucket>>();
-  readonly #listeners = new Set<(bucket: string) => void>();
+  readonly #listeners = {
+    CREATED: new Set<(bucket: string) => void>(),
+    DELETED: new Set<(bucket: string) => void>(),
+  };
 
   /** @param indexMemory bytes that the sorted keys of all active buckets may take together; default 512 MiB */
   constructor(connection: StoreConnection, indexMemory = DEFAULT_INDEX_MEMORY) {
@@ -49,7 +52,8 @@ export class Buckets {
             () => undefined,
           );
         }
-        if (action === "DELETED") for (const listener of this.#listeners) listener(name);
+        if (action !== "CREATED" && action !== "DELETED") return;
+        for (const listener of this.#listeners[action]) listener(name);
       },
     });
     // What happened while the connection was away is not known.
@@ -342,11 +346,29 @@ export class Buckets {
    *
    * @throws KvError `bucket_not_found`
    */
-  async follow(name: string, listener: FeedListener): Promise<FeedLease> {
+  follow(name: string, listener: FeedListener): Promise<FeedLease> {
+    return this.#follow(name, () => this.open(name), listener);
+  }
+
+  /**
+   * Follows all changes of a bucket of the gateway's own from now on.
+   *
+   * @param name as for {@link readSystem}
+   * @throws KvError `bucket_not_found`
+   */
+  followSystem(name: string, listener: FeedListener): Promise<FeedLease> {
+    return this.#follow(name, () => this.#openSystem(name), listener);
+  }
+
+  async #follow(
+    name: string,
+    open: () => Promise<Bucket>,
+    listener: FeedListener,
+  ): Promise<FeedLease> {
     // A feed lasts: it must not begin with what was known of a bucket that is another by now.
     this.#open.delete(name);
     try {
-      return await this.#feeds.join(await this.open(name), listener);
+      return await this.#feeds.join(await open(), listener);
     } catch (error) {
       throw kvErrorOf(error, name);
     }
@@ -370,10 +392,16 @@ export class Buckets {
     return this.#feeds.close();
   }
 
+  /** Calls back when a bucket was created, by whomever. The news can be lost. Returns a function that ends it. */
+  onCreated(listener: (bucket: string) => void): () => void {
+    this.#listeners.CREATED.add(listener);
+    return () => this.#listeners.CREATED.delete(listener);
+  }
+
   /** Calls back when a bucket was deleted, by whomever. Returns a function that ends it. */
   onDeleted(listener: (bucket: string) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    this.#listeners.DELETED.add(listener);
+    return () => this.#listeners.DELETED.delete(listener);
   }
 
   /** Checks that JetStream answers. @throws KvError `store_unavailable` */
