@@ -43,8 +43,8 @@ module.exports = {
     only(
       "auth-stands-on-store-and-watch",
       "^src/auth/",
-      "^src/(auth|store|watch|protocol)/",
-      "auth imports store and watch",
+      "^src/(auth|store|watch|protocol)/|^src/secrets/sealer\\.ts$",
+      "auth imports store and watch, and seals as secrets do",
     ),
     only(
       "audit-stands-on-store",
@@ -85,9 +85,9 @@ module.exports = {
     ),
     {
       name: "only-serve-starts-a-server",
-      comment: "and secrets, which rotates them without one",
+      comment: "and secrets and keys, which work without one",
       severity: "error",
-      from: { path: "^src/cli/", pathNot: "^src/cli/commands/(serve|secrets)\\.ts$" },
+      from: { path: "^src/cli/", pathNot: "^src/cli/commands/(serve|secrets|keys)\\.ts$" },
       to: { path: "^src/server\\.ts$" },
     },
     {

@@ -4,28 +4,42 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Logger } from "pino";
-import { openToAll } from "./auth/authenticator.ts";
+import { Access, type Dismissal } from "./auth/access.ts";
+import { ApiKeys } from "./auth/api-keys.ts";
+import type { Principal } from "./auth/principal.ts";
+import { root, RootKey } from "./auth/root-key.ts";
+import { Vault } from "./auth/vault.ts";
 import { Configs } from "./configs/configs.ts";
 import { createApp } from "./http/app.ts";
 import { originPolicy } from "./http/origins.ts";
 import { WatchServer } from "./http/watch.ts";
+import { closeCodes } from "./protocol/close-codes.ts";
 import { KvError } from "./protocol/errors.ts";
 import { limits } from "./protocol/limits.ts";
 import { findNatsServer } from "./nats/binary.ts";
-import { startNatsServer, type EmbeddedNatsServer } from "./nats/embedded.ts";
+import {
+  DataFolderInUseError,
+  findRunningServer,
+  startNatsServer,
+  type EmbeddedNatsServer,
+} from "./nats/embedded.ts";
 import { findMasterKeys } from "./secrets/key-source.ts";
 import type { MasterKeys } from "./secrets/master-keys.ts";
 import type { Rotation } from "./secrets/rotation.ts";
+import { Sealer } from "./secrets/sealer.ts";
 import { Secrets } from "./secrets/secrets.ts";
 import type { Settings } from "./settings.ts";
 import { Buckets } from "./store/buckets.ts";
 import { StoreConnection, type NatsOptions } from "./store/connection.ts";
 import { Hub } from "./watch/hub.ts";
+import type { End } from "./watch/watch.ts";
 
 /** A running gateway. */
 export interface GatewayServer {
   /** Where it answers, for instance `http://localhost:9123`. */
   url: string;
+  /** Whether nobody gets in without credentials. */
+  wantsCredentials: boolean;
   /** The NATS that it stands on. */
   nats: { url: string; version: string; embedded: boolean; dataDir?: string };
   /** Settles when the gateway cannot go on by itself. */
@@ -91,27 +105,95 @@ export async function rotateSecrets(
   log: Logger,
   onDone: (rotation: EnvironmentRotation) => void,
 ): Promise<void> {
-  const embedded =
-    settings.natsUrl === undefined ? await EmbeddedNats.start(settings, log) : undefined;
-  let connection: StoreConnection | undefined;
-  try {
-    connection = await StoreConnection.open(natsOptions(settings, embedded));
-    const masters = await masterKeysOf(settings, embedded?.dataDir, log);
+  await withStore(settings, log, async (buckets, masters) => {
     if (masters === undefined) {
       throw new KvError(
         "secrets_disabled",
         "there is no master key: set JETBUCKET_MASTER_KEY or JETBUCKET_MASTER_KEY_FILE",
       );
     }
-    const secrets = new Secrets(new Buckets(connection), masters);
+    await vaultOf(buckets, masters).reseal();
+    const secrets = new Secrets(buckets, masters);
     for (const environment of await secrets.environments()) {
       onDone({ environment, ...(await secrets.rotate(environment)) });
     }
+  });
+}
+
+/**
+ * Works on API keys, beside any gateways that serve, which hear of it. What runs on the data folder already is used as it is.
+ *
+ * @throws KvError `store_unavailable`
+ * @example
+ * await withApiKeys(readSettings([], process.env), pino(), (keys) => keys.list());
+ */
+export async function withApiKeys<T>(
+  settings: Settings,
+  log: Logger,
+  work: (keys: ApiKeys) => Promise<T>,
+): Promise<T> {
+  return withStore(settings, log, (buckets, masters) =>
+    work(new ApiKeys(buckets, vaultOf(buckets, masters))),
+  );
+}
+
+/** Who works on the machine itself: it has the data. */
+export const administrator: Principal = { ...root, id: "cli" };
+
+/** Works on the store without a gateway: on one that runs, or on the data folder's, which runs for that long. */
+async function withStore<T>(
+  settings: Settings,
+  log: Logger,
+  work: (buckets: Buckets, masters: MasterKeys | undefined) => Promise<T>,
+): Promise<T> {
+  let embedded: EmbeddedNats | undefined;
+  let connection: StoreConnection | undefined;
+  try {
+    let nats: NatsOptions;
+    if (settings.natsUrl === undefined) {
+      const running = await EmbeddedNats.start(settings, log).catch(runningOn(settings));
+      if (running instanceof EmbeddedNats) embedded = running;
+      nats = { servers: [running.url] };
+    } else {
+      nats = natsOptions(settings, undefined);
+    }
+    connection = await StoreConnection.open(nats);
+    const folder = settings.natsUrl === undefined ? settings.dataDir : undefined;
+    return await work(new Buckets(connection), await masterKeysOf(settings, folder, log));
   } finally {
     await connection?.close();
     await embedded?.stop();
   }
 }
+
+/** Finds the server of the gateway that works on the data folder. */
+function runningOn({ dataDir }: Settings): (error: unknown) => Promise<{ url: string }> {
+  return async (error) => {
+    const url =
+      error instanceof DataFolderInUseError ? await findRunningServer(dataDir) : undefined;
+    if (url === undefined) throw error;
+    return { url };
+  };
+}
+
+function vaultOf(buckets: Buckets, masters: MasterKeys | undefined): Vault {
+  return new Vault(buckets, new Sealer(masters, "jetbucket access"));
+}
+
+const dismissals: Record<Dismissal, End> = {
+  revoked: {
+    code: closeCodes.forbidden,
+    reason: "the credentials were revoked",
+    error: "forbidden",
+    retryable: false,
+  },
+  "closed to strangers": {
+    code: closeCodes.unauthenticated,
+    reason: "this gateway wants credentials from now on",
+    error: "unauthenticated",
+    retryable: false,
+  },
+};
 
 async function serve(
   settings: Settings,
@@ -131,13 +213,20 @@ async function serve(
   let isOpen = true;
   const buckets = new Buckets(connection);
   const hub = new Hub(buckets);
-  const origins = originPolicy(settings.allowedOrigins, settings.insecure);
-  const authenticator = openToAll;
+  const vault = vaultOf(buckets, masters);
+  const access = await Access.open(buckets, vault, {
+    rootKey: settings.rootKey && new RootKey(settings.rootKey),
+    onProblem: (error, message) => log.error({ err: error }, message),
+  });
+  const origins = originPolicy(
+    settings.allowedOrigins,
+    () => settings.insecure || access.isRequired,
+  );
   const watches = new WatchServer({
     hub,
     log,
     origins,
-    authenticator,
+    authenticator: access,
     maxSockets: settings.maxSockets,
   });
   const app = createApp({
@@ -147,9 +236,10 @@ async function serve(
     watches,
     log,
     origins,
-    authenticator,
+    access,
     state: { isOpen: () => isOpen },
   });
+  access.onDismiss((isMeant, why) => watches.dismiss(isMeant, dismissals[why]));
   const answer = getRequestListener(app);
   const http = createHttpServer((request, response) => void answer(request, response));
   watches.listen(http);
@@ -159,6 +249,7 @@ async function serve(
     offConnection();
     watches.close();
     await hub.close();
+    await access.close();
     throw error;
   }
 
@@ -174,6 +265,7 @@ async function serve(
     watches.close();
     http.closeAllConnections();
     await closed;
+    await access.close();
     await buckets.close();
     offConnection();
     await connection.close();
@@ -182,6 +274,7 @@ async function serve(
   let closing: Promise<void> | undefined;
   return {
     url: urlOf(http, settings.host),
+    wantsCredentials: access.isRequired,
     nats: {
       url: `nats://${connection.server}`,
       version: connection.serverVersion,

@@ -51,6 +51,20 @@ const masterKeys = list
   .transform((keys) => keys.map((key) => createSecretKey(key, "hex")))
   .refine((keys): keys is [KeyObject, ...KeyObject[]] => keys.length > 0, "holds no key");
 
+/** Shortest root key, in characters: it has to be random, too, which nobody can check. */
+const ROOT_KEY = 32;
+const rootKey = z
+  .string()
+  .min(
+    ROOT_KEY,
+    `is too short: at least ${ROOT_KEY} random characters, made by: openssl rand -hex 32`,
+  )
+  .regex(
+    /^[\x21-\x7e]+$/,
+    "has to be of printable ASCII characters without spaces: it travels in a header",
+  )
+  .transform((key) => createSecretKey(key, "utf8"));
+
 interface Option<T> {
   flag: string;
   env: string;
@@ -76,7 +90,7 @@ const table = {
     flag: "host",
     env: "HOST",
     value: "address",
-    help: "address to listen on (default: 127.0.0.1); another than loopback needs --insecure",
+    help: "address to listen on (default: 127.0.0.1); another than loopback needs a root key, or --insecure",
     schema: z.string().min(1).default("127.0.0.1"),
   }),
   insecure: option({
@@ -84,6 +98,14 @@ const table = {
     env: "JETBUCKET_INSECURE",
     help: "listen on any address although whoever reaches the port may do everything",
     schema: boolean.default(false),
+  }),
+  rootKey: option({
+    flag: "root-key",
+    env: "JETBUCKET_ROOT_KEY",
+    value: "key",
+    help: "key that may do everything, to make API keys with; from then on nobody comes in without credentials. Better in the environment than on a command line",
+    secret: true,
+    schema: rootKey.optional(),
   }),
   allowedOrigins: option({
     flag: "allowed-origins",
@@ -278,10 +300,15 @@ function readFlags(args: readonly string[]): Record<string, string | undefined> 
 
 const loopbackHost = /^(?:localhost|127(?:\.\d+){3}|::1)$/;
 
+/** Whether the gateway listens on this machine only. */
+export function isLoopback({ host }: Pick<Settings, "host">): boolean {
+  return loopbackHost.test(host);
+}
+
 function checkTogether(settings: Settings): void {
-  if (!loopbackHost.test(settings.host) && !settings.insecure) {
+  if (!isLoopback(settings) && !settings.insecure && settings.rootKey === undefined) {
     throw new SettingsError(
-      `--host ${settings.host}: whoever reaches this address could read and write everything; use 127.0.0.1, or add --insecure if something else keeps strangers out`,
+      `--host ${settings.host}: whoever reaches this address could read and write everything; set JETBUCKET_ROOT_KEY so that credentials are asked for, use 127.0.0.1, or add --insecure if something else keeps strangers out`,
     );
   }
   if (settings.masterKeys !== undefined && settings.masterKeyFile !== undefined) {

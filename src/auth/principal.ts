@@ -10,6 +10,8 @@ export interface Principal {
   /** Stable and not secret: what audit and limits know it by, for instance an API key's id. */
   id: string;
   grants: Grants;
+  /** What its credentials stand and fall with: an API key's id, also where a token is what was sent. */
+  parent?: string;
   /** The environment of config and secrets that is meant where a request names none. */
   environment?: string;
   /** From when on its credentials are void, in milliseconds since 1970. */

@@ -1,11 +1,14 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
+import { keys, keysHelp } from "./commands/keys.ts";
 import { secrets, secretsHelp } from "./commands/secrets.ts";
 import { serve, serveHelp } from "./commands/serve.ts";
 
 const HELP = `jetbucket: key-value buckets with realtime watch on NATS JetStream
 
-usage: jetbucket [serve] [flags] | secrets rotate [flags] | --help | --version
+usage: jetbucket [serve] [flags] | keys create|list|revoke [flags] | secrets rotate [flags] | --help | --version
+
+${keysHelp}
 
 ${secretsHelp}
 
@@ -25,6 +28,8 @@ if (args.includes("--help") || args.includes("-h") || command === "help") {
   process.stdout.write(`${version}\n`);
 } else if (command === "serve") {
   process.exitCode = await serve(args);
+} else if (command === "keys") {
+  process.exitCode = await keys(args);
 } else if (command === "secrets") {
   process.exitCode = await secrets(args);
 } else {

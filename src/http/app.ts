@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { Hono } from "hono";
 import type { Logger } from "pino";
-import type { Authenticator } from "../auth/authenticator.ts";
+import type { Access } from "../auth/access.ts";
 import { nobody, type Principal } from "../auth/principal.ts";
 import type { Configs } from "../configs/configs.ts";
 import { kestraRoutes } from "../dialects/kestra/routes.ts";
@@ -17,6 +17,7 @@ import { hostOf } from "./host.ts";
 import { requestLog } from "./middleware/request-log.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { requestId, requestIdFrom } from "./request-id.ts";
+import { accessRoutes } from "./routes/access.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { configRoutes } from "./routes/configs.ts";
@@ -39,7 +40,7 @@ export interface AppDeps {
   watches: WatchServer;
   log: Logger;
   origins: OriginPolicy;
-  authenticator: Authenticator;
+  access: Access;
   state: SystemState;
 }
 
@@ -50,7 +51,7 @@ export type App = (
 ) => Response | Promise<Response>;
 
 export function createApp(deps: AppDeps): App {
-  const { buckets, configs, secrets, watches, log, origins, authenticator, state } = deps;
+  const { buckets, configs, secrets, watches, log, origins, access, state } = deps;
   const app = new Hono({ strict: true });
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
@@ -64,6 +65,7 @@ export function createApp(deps: AppDeps): App {
   watchRoutes(app, "/api/v1/kv", watches);
   configRoutes(app, "/api/v1/config", configs);
   secretRoutes(app, "/api/v1/secrets", secrets, revealToAllButPages);
+  accessRoutes(app, "/api/v1", access);
   metricsRoutes(app, new GatewayMetrics(() => watches.stats()));
   systemRoutes(app, buckets, state);
 
@@ -102,7 +104,7 @@ export function createApp(deps: AppDeps): App {
     const serveUnknown = (error: unknown): Response | Promise<Response> =>
       isOpenToAll(incoming) ? serve(nobody) : refuse(error, request, crossOrigin);
     try {
-      const principal = authenticator.authenticate(credentialsOf(incoming));
+      const principal = access.authenticate(credentialsOf(incoming));
       return principal instanceof Promise ? principal.then(serve, serveUnknown) : serve(principal);
     } catch (error) {
       return serveUnknown(error);

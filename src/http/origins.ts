@@ -13,15 +13,19 @@ const loopbackName = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/i;
  * Without a list, pages of this machine may: those that were loaded from a loopback address, on whatever port.
  * A list names origins in full (`https://app.example.com`), or is `*` for all.
  *
- * @param isOpen whether strangers may reach the gateway anyway, so that it cannot know all its names
+ * @param isAnyHost whether the gateway may be reached by any name. A page that was led here by a false one (DNS rebinding) gets
+ * nowhere without credentials, which it cannot have
  */
-export function originPolicy(list: readonly string[], isOpen: boolean): OriginPolicy {
+export function originPolicy(
+  list: readonly string[],
+  isAnyHost: () => boolean = () => false,
+): OriginPolicy {
   if (list.includes("*")) return { allows: () => true, allowsHost: () => true };
   const named = new Set(list.map((origin) => origin.toLowerCase().replace(/\/$/, "")));
   const hosts = new Set(Array.from(named, (origin) => origin.replace(/^https?:\/\//, "")));
   return {
     allows: (origin) =>
       named.has(origin.toLowerCase()) || (named.size === 0 && loopback.test(origin)),
-    allowsHost: (host) => isOpen || loopbackName.test(host) || hosts.has(host.toLowerCase()),
+    allowsHost: (host) => isAnyHost() || loopbackName.test(host) || hosts.has(host.toLowerCase()),
   };
 }

@@ -121,6 +121,16 @@ export async function startNatsServer(options: EmbeddedNatsOptions): Promise<Emb
   }
 }
 
+/** The address of the server that runs on a data folder now, as it says itself; undefined when it does not say. */
+export async function findRunningServer(
+  dataDir: string,
+  host = "127.0.0.1",
+): Promise<string | undefined> {
+  const { portsDir } = serverFiles(await realpath(dataDir));
+  const ports = await readPortsFile(portsDir).catch(() => undefined);
+  return ports && `nats://${addressFor(host)}:${ports.port}`;
+}
+
 async function launchOnPort(launch: Launch): Promise<EmbeddedNatsServer> {
   const { host, port = DEFAULT_PORT, portFallback = true } = launch;
   if (port !== 0) {

@@ -40,6 +40,12 @@ export const limits = {
   secretBody: 400 * 1024,
   /** Scopes of one API key or token. */
   scopes: 64,
+  /** Length of an API key's name and of a token's subject, in characters. */
+  credentialName: 128,
+  /** Length of a token: it has to fit into a header, or as a ticket into an address. */
+  token: 6 * 1024,
+  /** Longest life of a token. */
+  tokenLife: 24 * 60 * 60 * 1_000,
   /** Items of a batch, operations of a transaction. */
   items: 1000,
   /** Body of a batch or a transaction. */

@@ -38,7 +38,8 @@ export type CreateBucketRequest = z.infer<typeof createBucketSchema>;
 export const updateBucketSchema = z.strictObject(mutableSettings);
 export type UpdateBucketRequest = z.infer<typeof updateBucketSchema>;
 
-const ttl = z.union([
+/** A time to live, in any notation that `parseTtl` reads. */
+export const ttlSchema = z.union([
   z.number(),
   z.string(),
   z.strictObject({ value: z.number(), unit: z.enum(["SECONDS", "MINUTES", "HOURS", "DAYS"]) }),
@@ -48,10 +49,10 @@ const safeInteger = z.int();
 export const incrementSchema = z.strictObject({
   by: safeInteger.optional(),
   initial: safeInteger.optional(),
-  ttl: ttl.optional(),
+  ttl: ttlSchema.optional(),
 });
 
-export const touchSchema = z.strictObject({ ttl });
+export const touchSchema = z.strictObject({ ttl: ttlSchema });
 
 const encoding = z.enum(["json", "text", "base64"]).optional();
 /** It comes out of a JSON body, so it is JSON. Taken as it is: a schema of JSON would drop members called `__proto__`. */
@@ -62,14 +63,14 @@ const operation = z.discriminatedUnion("op", [
     key: z.string(),
     value: jsonValue,
     encoding,
-    ttl: ttl.optional(),
+    ttl: ttlSchema.optional(),
   }),
   z.strictObject({
     op: z.literal("create"),
     key: z.string(),
     value: jsonValue,
     encoding,
-    ttl: ttl.optional(),
+    ttl: ttlSchema.optional(),
   }),
   z.strictObject({
     op: z.literal("update"),
@@ -77,7 +78,7 @@ const operation = z.discriminatedUnion("op", [
     value: jsonValue,
     encoding,
     revision: z.int().min(0),
-    ttl: ttl.optional(),
+    ttl: ttlSchema.optional(),
   }),
   z.strictObject({ op: z.literal("delete"), key: z.string(), revision: z.int().min(0).optional() }),
   z.strictObject({ op: z.literal("purge"), key: z.string(), revision: z.int().min(0).optional() }),
@@ -99,7 +100,7 @@ export const batchSchema = z.strictObject({
         key: z.string(),
         value: jsonValue,
         encoding,
-        ttl: ttl.optional(),
+        ttl: ttlSchema.optional(),
         description: z.string().max(limits.keyDescription).optional(),
         value_type: z
           .string()
@@ -111,11 +112,11 @@ export const batchSchema = z.strictObject({
   delete: z.array(z.string()).optional(),
 });
 
-export const compactSchema = z.strictObject({ older_than: ttl.optional() });
+export const compactSchema = z.strictObject({ older_than: ttlSchema.optional() });
 
 export const restoreSchema = z.strictObject({ revision: z.int().min(1) });
 
-const environmentSchema = z
+export const environmentSchema = z
   .string()
   .regex(
     new RegExp(`^[A-Za-z0-9_-]{1,${limits.environment}}$`),

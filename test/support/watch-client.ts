@@ -21,6 +21,8 @@ export interface Refusal {
 export interface WatchClientOptions extends ClientOptions {
   /** Without the subprotocol, as other systems' clients are. */
   plain?: boolean;
+  /** More subprotocols to offer. */
+  subprotocols?: readonly string[];
 }
 
 /** A watch socket that keeps all it is sent. */
@@ -139,10 +141,11 @@ export function openMultiplex(
 
 function open<T>(
   url: string,
-  { plain = false, ...options }: WatchClientOptions,
+  { plain = false, subprotocols = [], ...options }: WatchClientOptions,
   make: (socket: WebSocket) => T,
 ): Promise<T> {
-  const socket = new WebSocket(url, plain ? [] : [SUBPROTOCOL], options);
+  const offered = [...(plain ? [] : [SUBPROTOCOL]), ...subprotocols];
+  const socket = new WebSocket(url, offered, options);
   const client = make(socket);
   try {
     onTestFinished(() => socket.terminate());

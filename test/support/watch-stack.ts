@@ -34,7 +34,7 @@ export async function startWatchStack(
   const watches = new WatchServer({
     hub,
     log: pino({ level: "silent" }),
-    origins: originPolicy([], false),
+    origins: originPolicy([]),
     authenticator: openToAll,
     ...(pingInterval === undefined ? {} : { pingInterval }),
   });

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { readSettings, settingsHelp, SettingsError } from "../../src/settings.ts";
 
@@ -95,9 +96,13 @@ describe("a wrong value is refused by the name under which it was given", () => 
 
 describe("listening beyond this machine", () => {
   test.each(["0.0.0.0", "::", "192.168.1.5", "example.com", "127.0.0.1.example.com", "localhost."])(
-    "on %s needs --insecure",
+    "on %s needs a root key or --insecure",
     (host) => {
       expect(problemWith(["--host", host])).toContain("--insecure");
+      expect(problemWith(["--host", host])).toContain("JETBUCKET_ROOT_KEY");
+      expect(readSettings(["--host", host], { JETBUCKET_ROOT_KEY: "k".repeat(32) }).host).toBe(
+        host,
+      );
       expect(problemWith([], { HOST: host })).toContain(host);
       expect(readSettings(["--host", host, "--insecure"], {}).host).toBe(host);
       expect(readSettings(["--host", host], { JETBUCKET_INSECURE: "true" }).insecure).toBe(true);
@@ -117,9 +122,21 @@ describe("secrets", () => {
       [[], { NATS_URL: `http://user:${secret}@host` }],
       [["--port", "x", "--nats-password", secret, "--nats-token", secret], {}],
       [["--nats-cert", "c"], { NATS_PASSWORD: secret, NATS_TOKEN: secret }],
+      [[], { JETBUCKET_ROOT_KEY: secret }],
+      [["--root-key", `${secret} ${"x".repeat(32)}`], {}],
+      [["--port", "x"], { JETBUCKET_ROOT_KEY: secret.repeat(5) }],
     ];
     for (const [args, env] of cases) expect(problemWith(args, env)).not.toContain(secret);
   });
+});
+
+test("a root key is long, and does not show itself", () => {
+  expect(problemWith([], { JETBUCKET_ROOT_KEY: "k".repeat(31) })).toMatch(/32.*openssl rand/);
+  expect(problemWith([], { JETBUCKET_ROOT_KEY: `${"k".repeat(40)}ü` })).toContain("ASCII");
+  expect(readSettings([], { JETBUCKET_ROOT_KEY: "" }).rootKey).toBeUndefined();
+  const settings = readSettings([], { JETBUCKET_ROOT_KEY: "k".repeat(32) });
+  expect(inspect(settings, { depth: 9, showHidden: true })).not.toContain("kkkk");
+  expect(JSON.stringify(settings)).not.toContain("kkkk");
 });
 
 test("a client certificate and its key go together", () => {

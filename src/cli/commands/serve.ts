@@ -1,6 +1,12 @@
 import pino from "pino";
 import { createServer, type GatewayServer } from "../../server.ts";
-import { readSettings, SettingsError, settingsHelp, type Settings } from "../../settings.ts";
+import {
+  isLoopback,
+  readSettings,
+  SettingsError,
+  settingsHelp,
+  type Settings,
+} from "../../settings.ts";
 
 export const serveHelp = `serve: run the gateway (the default). Without --nats-url it runs a NATS server of its own.
 Each flag has an environment variable; a flag wins over it.
@@ -58,11 +64,17 @@ function announce(gateway: GatewayServer, settings: Settings): void {
     `jetbucket  ${gateway.url}`,
     `NATS       ${nats.url}, nats-server ${nats.version}${nats.embedded ? " (embedded)" : ""}`,
     ...(nats.dataDir === undefined ? [] : [`data       ${nats.dataDir}`]),
-    settings.insecure
-      ? "access     INSECURE: whoever reaches the port may do everything"
-      : "access     everything is allowed, from this machine only",
+    accessLine(gateway, settings),
   ];
   process.stderr.write(`\n  ${lines.join("\n  ")}\n\n`);
+}
+
+function accessLine({ wantsCredentials }: GatewayServer, { host, insecure }: Settings): string {
+  if (wantsCredentials) return "access     by API key or token";
+  // Behind --insecure on loopback nobody is let in who would not be without it.
+  return insecure && !isLoopback({ host })
+    ? "access     INSECURE: whoever reaches the port may do everything"
+    : "access     everything is allowed, from this machine only";
 }
 
 function nextSignal(): Promise<NodeJS.Signals> {

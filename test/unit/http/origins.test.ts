@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { originPolicy } from "../../../src/http/origins.ts";
 
 describe("without a list", () => {
-  const policy = originPolicy([], false);
+  const policy = originPolicy([]);
 
   test.each([
     "http://localhost",
@@ -35,7 +35,7 @@ describe("without a list", () => {
 });
 
 describe("with a list", () => {
-  const policy = originPolicy(["https://app.example.com", "http://Other.example.com:8080/"], false);
+  const policy = originPolicy(["https://app.example.com", "http://Other.example.com:8080/"]);
 
   test("exactly the named origins may, in any case", () => {
     expect(policy.allows("https://app.example.com")).toBe(true);
@@ -56,6 +56,6 @@ describe("with a list", () => {
 });
 
 test("a star lets every page in", () => {
-  expect(originPolicy(["*"], false).allows("https://example.com")).toBe(true);
-  expect(originPolicy(["*"], false).allows("null")).toBe(true);
+  expect(originPolicy(["*"]).allows("https://example.com")).toBe(true);
+  expect(originPolicy(["*"]).allows("null")).toBe(true);
 });

@@ -73,7 +73,7 @@ beforeEach(async () => {
   watches = new WatchServer({
     hub: hub as unknown as Hub,
     log: pino({ level: "silent" }),
-    origins: originPolicy([], false),
+    origins: originPolicy([]),
     authenticator: openToAll,
   });
   server = createServer();
