@@ -127,6 +127,14 @@ module.exports = {
       to: { path: "^src/", pathNot: "^src/sdk/react", dependencyTypesNot: ["type-only"] },
     },
     {
+      name: "keyv-and-unstorage-are-types",
+      comment:
+        "whoever uses jetbucket/keyv or jetbucket/unstorage has them; jetbucket needs neither",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { path: "node_modules/(keyv|unstorage)/", dependencyTypesNot: ["type-only"] },
+    },
+    {
       name: "protocol-imports-zod-at-most",
       severity: "error",
       from: { path: "^src/protocol/" },
