@@ -1,7 +1,8 @@
-import { open, mkdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
+import { access, open, mkdir, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
+import type { ServerInfo } from "./ask.ts";
 import { renderConfig } from "./config.ts";
 import { NatsServerStartError } from "./errors.ts";
 import { abandon, spawnGuarded } from "./guardian.ts";
@@ -9,7 +10,8 @@ import { lockDataFolder } from "./lock.ts";
 import { followLines, tailOf } from "./log-file.ts";
 import { isPortFree, readPortsFile, type ServerPorts } from "./ports.ts";
 import { commandLine, endProcess, isRunning, sendSignal, terminate } from "./processes.ts";
-import { askJetStream, type ServerInfo } from "./readiness.ts";
+import { askJetStream } from "./readiness.ts";
+import { findRevivals, removeRevivals } from "./revivals.ts";
 
 export { DataFolderInUseError, NatsServerStartError } from "./errors.ts";
 
@@ -82,6 +84,7 @@ type Launch = EmbeddedNatsOptions & { host: string; files: ServerFiles };
  *
  * The server ends with this process, even when this process is killed, and is not reached by
  * Ctrl-C in a terminal. A server that was nevertheless left behind on the folder is stopped first.
+ * After one that was killed, values that nats-server would bring back to life are removed first.
  *
  * @throws DataFolderInUseError when another live process works on the folder
  * @throws NatsServerStartError when the server ends early, is not ready in time, or its port is
@@ -103,11 +106,15 @@ export async function startNatsServer(options: EmbeddedNatsOptions): Promise<Emb
     const files = serverFiles(dataDir);
     await stopOrphan(files);
     const host = options.host ?? "127.0.0.1";
-    const server = await launchOnPort({ ...options, dataDir, host, files });
+    const launch = { ...options, dataDir, host, files };
+    if (await exists(files.runningFile)) await recover(launch);
+    const server = await launchOnPort(launch);
     running = {
       ...server,
       async stop() {
         await server.stop();
+        const { code } = await server.exited;
+        if (code === 0) await rm(files.runningFile, { force: true });
         await lock.release();
       },
     };
@@ -129,6 +136,26 @@ export async function findRunningServer(
   const { portsDir } = serverFiles(await realpath(dataDir));
   const ports = await readPortsFile(portsDir).catch(() => undefined);
   return ports && `nats://${addressFor(host)}:${ports.port}`;
+}
+
+/**
+ * Puts right what a server that was not stopped has left behind. Another one does it, on a port that nobody knows, so that
+ * nobody sees what it was before.
+ */
+async function recover(launch: Launch): Promise<void> {
+  const revivals = await findRevivals(launch.files.storeDir);
+  if (revivals.length === 0) return;
+  const server = await launchServer(launch, ANY_FREE_PORT);
+  try {
+    const isDone = await removeRevivals(reachable(launch.host), server.port, revivals);
+    launch.onLog?.(
+      isDone
+        ? "nats-server was not stopped the last time: old revisions that it brought back were removed"
+        : "nats-server was not stopped the last time: old revisions may have come back",
+    );
+  } finally {
+    await server.stop();
+  }
 }
 
 async function launchOnPort(launch: Launch): Promise<EmbeddedNatsServer> {
@@ -164,6 +191,7 @@ async function launchServer(launch: Launch, port: number): Promise<EmbeddedNatsS
     extraConfig: launch.extraConfig,
   });
   await writeFile(files.configFile, config, { mode: 0o600 });
+  await writeFile(files.runningFile, "", { mode: 0o600 });
 
   const stopFollowing = onLog === undefined ? undefined : followLines(files.logFile, onLog);
   const output = await open(files.outputFile, "w", 0o600);
@@ -249,6 +277,8 @@ function serverFiles(dataDir: string) {
     outputFile: join(folder, "nats-server.out"),
     pidFile: join(folder, "nats-server.pid"),
     portsDir: join(folder, "ports"),
+    /** There as long as the server has not been stopped. */
+    runningFile: join(folder, "nats-server.running"),
   };
 }
 
@@ -259,6 +289,13 @@ async function stopOrphan({ configFile, pidFile }: ServerFiles): Promise<void> {
   // The id may belong to any other program by now.
   const command = await commandLine(pid);
   if (command?.includes(configFile) === true) await endProcess(pid, STOP_GRACE_MS);
+}
+
+function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 function describeExit({ code, signal }: NatsServerExit): string {

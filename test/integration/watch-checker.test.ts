@@ -46,17 +46,7 @@ function* seedsFrom(first: number, count: number, until: number): Generator<numb
 }
 
 /** What fits into the time that a test has: a part of what can go wrong. */
-/**
- * Without killing nats-server: 2.15.1 then finds, in one run of forty or so, an older revision of a key than it holds, and what it
- * does not give nobody can watch. The long campaigns have it, outage.test.ts as well.
- */
-const SHORT: PlanOptions = {
-  duration: 1_500,
-  asProcesses: false,
-  clients: 9,
-  rest: 5,
-  restarts: false,
-};
+const SHORT: PlanOptions = { duration: 1_500, asProcesses: false, clients: 9, rest: 5 };
 /** Seeds in which a bug has to be found. */
 const BOUND = 4;
 

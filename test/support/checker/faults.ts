@@ -127,9 +127,7 @@ async function carryOut(
           await createBucket(context, bucket);
           continue;
         }
-        const life = recorder.current(bucket.name)!;
-        await recorder.fill(life);
-        for (const { key } of await recorder.differences(life)) life.undone.add(key);
+        await recorder.fill(recorder.current(bucket.name)!);
       }
       for (const loss of losses) loss.to = Date.now() + AFTERMATH;
       return;

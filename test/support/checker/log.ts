@@ -49,8 +49,6 @@ export class Life {
   to = Infinity;
   /** When tombstones were removed from it. */
   readonly compactions: number[] = [];
-  /** Keys of which nats-server, killed and started again, brought back what had been removed. */
-  readonly undone = new Set<string>();
   readonly #entries = new Map<number, LogEntry>();
   #byKey = new Map<string, LogEntry[]>();
   #sorted: LogEntry[] = [];

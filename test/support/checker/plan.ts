@@ -34,8 +34,6 @@ export type PlanOptions = Partial<
   Pick<Plan, "asProcesses" | "duration" | "faults" | "heavy" | "rest">
 > & {
   transports?: readonly Transport[];
-  /** Whether nats-server may be killed and started again. Default: true. */
-  restarts?: boolean;
   clients?: number;
   prefix?: string;
   convergence?: number;
@@ -62,7 +60,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const rest = options.rest ?? anyRest;
   const kinds: (readonly [number, FaultKind])[] = [
     [4, "nats paused"],
-    [options.restarts === false ? 0 : 4, "nats restarted"],
+    [4, "nats restarted"],
     [1, "consumers deleted"],
     [3, "bucket re-created by API"],
     [3, "bucket re-created by NATS"],

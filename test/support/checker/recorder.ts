@@ -116,10 +116,7 @@ export class Recorder {
     }
   }
 
-  /**
-   * Keys of which something else is stored than their latest revision. A nats-server that was killed can bring back what
-   * a rollup had removed: with that nobody can be compared.
-   */
+  /** Keys of which something else is stored than their latest revision. */
   async differences(
     life: Life,
   ): Promise<{ key: string; stored: number; latest: LogEntry | undefined }[]> {

@@ -204,7 +204,6 @@ async function differencesOfBuckets(
   const violations: Violation[] = [];
   for (const [bucket, life] of lives) {
     for (const { key, stored, latest } of await recorder.differences(life)) {
-      if (life.undone.has(key)) continue;
       const what = `${bucket}: of ${key} revision ${stored} is stored, the log has ${JSON.stringify({ ...latest, batch: undefined })}`;
       violations.push({ client: "the log", connection: 0, kind: "log", what });
     }

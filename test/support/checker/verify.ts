@@ -66,14 +66,10 @@ export function verify(evidence: Evidence): { violations: Violation[]; counts: C
       what: `${bucket}: ${key} was acknowledged with revision ${revision} (${digest}), and is not there`,
     });
   }
-  for (const [what, countOf] of [
-    ["unrecorded", (life: Life) => life.unknown.length],
-    ["undone by nats-server", (life: Life) => life.undone.size],
-  ] as const)
-    counts.set(
-      what,
-      evidence.lives.reduce((sum, life) => sum + countOf(life), 0),
-    );
+  counts.set(
+    "unrecorded",
+    evidence.lives.reduce((sum, life) => sum + life.unknown.length, 0),
+  );
   return { violations, counts };
 }
 
@@ -424,23 +420,22 @@ export function differenceAtEnd(client: Client, life: Life): string | undefined 
         expected.delete(key);
     }
   }
-  return differenceOf(expected, replica.state, life);
+  return differenceOf(expected, replica.state);
 }
 
 function differenceOf(
   expected: ReadonlyMap<string, LogEntry>,
   actual: ReadonlyMap<string, SeenChange>,
-  life: Life,
   forgives: (entry: LogEntry) => boolean = () => false,
 ): string | undefined {
   for (const [key, entry] of expected) {
     const known = actual.get(key);
-    if (life.undone.has(key) || (known === undefined && forgives(entry))) continue;
+    if (known === undefined && forgives(entry)) continue;
     if (known?.revision !== entry.revision)
       return `${key} is at revision ${entry.revision}, the client has ${known === undefined ? "nothing" : `revision ${known.revision}`}`;
   }
   for (const [key, { revision }] of actual)
-    if (!expected.has(key) && !life.undone.has(key))
+    if (!expected.has(key))
       return `${key} is not there, the client has revision ${revision}: a ghost`;
   return undefined;
 }
@@ -688,7 +683,6 @@ class SegmentCheck {
     const difference = differenceOf(
       expected,
       replica.state,
-      this.#life,
       (entry) => (entry.expiresAt ?? Infinity) <= frame.arrived + EXPIRY,
     );
     // Of an unknown revision nobody can say what it did to which key.

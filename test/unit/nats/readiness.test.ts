@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
+import { parseInfo } from "../../../src/nats/ask.ts";
 import { parsePorts } from "../../../src/nats/ports.ts";
-import { parseInfo } from "../../../src/nats/readiness.ts";
 
 test("reads the client port of a ports file", () => {
   expect(parsePorts('{"nats":["nats://127.0.0.1:40001"]}')).toBe(40001);
