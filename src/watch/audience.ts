@@ -1,9 +1,8 @@
 import type { KeyPattern } from "../protocol/keys.ts";
 import { watchHash } from "../protocol/position.ts";
 import { dialectOf, type Dialect } from "./frames.ts";
-import type { Sequence } from "./turn.ts";
+import type { Members, Shard } from "./shard.ts";
 import type { Format, WatchOptions } from "./watch.ts";
-import type { Watcher } from "./watcher.ts";
 
 /**
  * All watches that get the same frames: with the same filters, written in the same way. A change is matched, and its frame
@@ -19,12 +18,10 @@ export class Audience {
   readonly wantsHistory: boolean;
   /** What is watched, as positions say it. */
   readonly hash: string;
-  /** Those that are live. */
-  readonly members = new Set<Watcher>();
+  /** Those that are live, by where they are. */
+  readonly members = new Map<Shard, Members>();
   /** How many there are, whether they are live yet or not. */
   size = 0;
-  /** What the members get with the next turn. */
-  pending: Sequence | undefined;
   /** Revision of which the members were told last, or at which the first of them became live. */
   told = 0;
 
@@ -43,6 +40,10 @@ export class Audience {
   /** The key of the audience to which a watch belongs. */
   static keyOf(options: WatchOptions, format: Format): string {
     return keyOf(filtersOf(options.patterns), options, format);
+  }
+
+  get isLive(): boolean {
+    return this.members.size > 0;
   }
 
   get isPlain(): boolean {

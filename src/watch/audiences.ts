@@ -3,15 +3,20 @@ import type { Change } from "../store/feed.ts";
 import { FilterIndex } from "./filters.ts";
 import { bookmarkFrame, staleFrame, type Frame } from "./frames.ts";
 import type { Moment } from "./moment.ts";
-import { Sequence } from "./turn.ts";
+import { Shard, type ShardHost } from "./shard.ts";
 import type { Format, WatchOptions } from "./watch.ts";
+import type { Watcher } from "./watcher.ts";
 
-/** The audiences of a bucket, and what its live watches get with the next turn. */
+/** The audiences of a bucket, and the shards of its live watches. */
 export class Audiences {
+  readonly #host: ShardHost;
   readonly #byKey = new Map<string, Audience>();
   readonly #filters = new FilterIndex<Audience>();
-  #start = Sequence.empty();
-  #waiting = new Set<Audience>();
+  readonly #shards = new Set<Shard>();
+
+  constructor(host: ShardHost) {
+    this.#host = host;
+  }
 
   /** The audience of a new watch. Each call needs one of {@link leave}. */
   join(options: WatchOptions, format: Format): Audience {
@@ -31,12 +36,25 @@ export class Audiences {
     if (audience.size > 0) return;
     this.#byKey.delete(audience.key);
     this.#filters.delete(audience);
-    this.#waiting.delete(audience);
   }
 
-  /** Whether something waits for the end of the turn. */
-  get hasPending(): boolean {
-    return this.#waiting.size > 0;
+  /** Makes a watch live that has got everything up to the present. */
+  admit(watcher: Watcher): void {
+    for (const shard of this.#shards) {
+      if (!shard.hasRoom) continue;
+      shard.add(watcher);
+      return;
+    }
+    const shard = new Shard(this.#host);
+    this.#shards.add(shard);
+    shard.add(watcher);
+  }
+
+  /** A watch is not live any more, if it was. */
+  dismiss(watcher: Watcher): void {
+    const shard = watcher.members?.shard;
+    shard?.delete(watcher);
+    if (shard?.isEmpty === true) this.#shards.delete(shard);
   }
 
   /** Takes what happened, for those who want it. @returns bytes that one of them gets with the next turn, at most */
@@ -49,7 +67,7 @@ export class Audiences {
     };
     if (changes.length === 1) {
       this.#filters.forEachMatch(changes[0]!.suffix, (audience) => {
-        if (audience.members.size > 0) push(audience, moment.frames(audience.dialect));
+        if (audience.isLive) push(audience, moment.frames(audience.dialect));
       });
     } else {
       for (const [audience, places] of this.#placesOf(changes))
@@ -61,16 +79,17 @@ export class Audiences {
   /** Tells all who can hear it that changes may be late. */
   pushStale(reason: string): void {
     for (const audience of this.#byKey.values()) {
-      if (audience.isPlain || audience.members.size === 0) continue;
+      if (audience.isPlain || !audience.isLive) continue;
       this.#add(audience, staleFrame(audience.dialect, reason));
-      for (const member of audience.members) member.unmark();
+      for (const { watchers } of audience.members.values())
+        for (const watcher of watchers) watcher.unmark();
     }
   }
 
   /** Tells those who have heard nothing for long how far the bucket has come. */
   pushBookmarks(revision: number, position: (audience: Audience) => string): void {
     for (const audience of this.#byKey.values()) {
-      if (audience.isPlain || audience.members.size === 0 || audience.told >= revision) continue;
+      if (audience.isPlain || !audience.isLive || audience.told >= revision) continue;
       this.#add(audience, bookmarkFrame(audience.dialect, position(audience)));
       audience.told = revision;
     }
@@ -78,22 +97,14 @@ export class Audiences {
 
   /** Hands all that waits over to the members. */
   flush(): void {
-    const waiting = this.#waiting;
-    if (waiting.size === 0) return;
-    this.#waiting = new Set();
-    this.#start = Sequence.empty();
-    for (const audience of waiting) {
-      const { pending } = audience;
-      audience.pending = undefined;
-      if (pending === undefined) continue;
-      for (const member of audience.members) member.take(pending);
-    }
+    for (const shard of this.#shards) shard.flush();
   }
 
   #add(audience: Audience, frame: Frame): number {
-    audience.pending = (audience.pending ?? this.#start).with(frame);
-    this.#waiting.add(audience);
-    return audience.pending.length;
+    let most = 0;
+    for (const [shard, members] of audience.members)
+      most = Math.max(most, shard.push(members, frame));
+    return most;
   }
 
   /** Which of some changes each audience wants. */
@@ -101,7 +112,7 @@ export class Audiences {
     const found = new Map<Audience, number[]>();
     changes.forEach(({ suffix }, place) => {
       this.#filters.forEachMatch(suffix, (audience) => {
-        if (audience.members.size === 0) return;
+        if (!audience.isLive) return;
         const places = found.get(audience);
         if (places === undefined) found.set(audience, [place]);
         else places.push(place);

@@ -7,7 +7,7 @@
  *                     └── resets, once its socket has drained ◄──────┘
  *
  * The ring holds what has happened lately, whether somebody watches or not. A watch that has caught up with it becomes a member
- * of its audience at the end of a turn, when nothing waits for the others either: so it gets every change once.
+ * of a shard when nothing waits for the others there either: so it gets every change once.
  */
 import { closeCodes } from "../protocol/close-codes.ts";
 import type { ResetReason } from "../protocol/messages.ts";
@@ -26,6 +26,7 @@ import type { Paced } from "./pacer.ts";
 import { Readings, type Reading, type ReadingHost } from "./readings.ts";
 import { Resumption, type Present, type ResumptionHost } from "./resumption.ts";
 import { Ring } from "./ring.ts";
+import type { ShardHost } from "./shard.ts";
 import type { End, WatchOptions, WatchSocket } from "./watch.ts";
 import { Watcher, type WatcherHost } from "./watcher.ts";
 
@@ -33,7 +34,7 @@ import { Watcher, type WatcherHost } from "./watcher.ts";
 const TURN = 256 * 1024;
 
 export class Channel
-  implements FeedListener, WatcherHost, ReadingHost, ResumptionHost, Origin, Paced
+  implements FeedListener, WatcherHost, ReadingHost, ResumptionHost, ShardHost, Origin, Paced
 {
   readonly bucketName: string;
   readonly resources: HubResources;
@@ -41,14 +42,14 @@ export class Channel
   readonly #onIdle: () => void;
   readonly #onEnd: () => void;
   readonly #watchers = new Set<Watcher>();
-  readonly #audiences = new Audiences();
+  readonly #audiences = new Audiences(this);
   /** Who needs the ring to keep what they have still to get. */
   readonly #catchingUp = new Set<Watcher>();
   /** Those of them who get the next part with the next turn. */
   #following: Watcher[] = [];
-  /** What happened in this turn. */
+  /** What happened since the last turn. */
   #turn: Moment[] = [];
-  /** Revision up to which the members have got everything, as far as they have room for it. */
+  /** Revision up to which anybody can have got everything. */
   #flushed = 0;
   /** While the feed makes up for a loss: up to where it had seen everything. */
   #lostAt: number | undefined;
@@ -138,7 +139,7 @@ export class Channel
 
   leave(watcher: Watcher): void {
     if (!this.#watchers.delete(watcher)) return;
-    watcher.audience.members.delete(watcher);
+    this.#audiences.dismiss(watcher);
     this.#audiences.leave(watcher.audience);
     this.#caughtUp(watcher);
     if (this.#watchers.size === 0 && this.#end === undefined) this.#onIdle();
@@ -158,8 +159,7 @@ export class Channel
     const length = this.#audiences.push(moment);
     if (length === 0) return;
     this.#turn.push(moment);
-    if (length > TURN) this.flush();
-    else this.resources.pacer.schedule(this);
+    if (length > TURN) this.#audiences.flush();
   }
 
   onStale(reason: string): void {
@@ -168,18 +168,14 @@ export class Channel
     this.#lostAt ??= this.feed.position;
     this.#staleReason = reason;
     this.#audiences.pushStale(reason);
-    this.resources.pacer.schedule(this);
   }
 
   onCurrent(): void {
     if (this.#lease === undefined) return;
     if (this.#lostAt !== undefined) this.ring.addGap(this.#lostAt, this.feed.position);
     this.#lostAt = undefined;
-    this.flush();
-    for (const watcher of this.#watchers) {
-      if (!watcher.audience.isPlain && watcher.audience.members.has(watcher))
-        this.#announce(watcher);
-    }
+    this.#audiences.flush();
+    for (const watcher of this.#watchers) this.#announce(watcher);
     this.#wakeWaiting();
   }
 
@@ -213,7 +209,7 @@ export class Channel
     watcher.cursor = undefined;
     watcher.reading = undefined;
     this.#caughtUp(watcher);
-    audience.members.delete(watcher);
+    this.#audiences.dismiss(watcher);
     watcher.discard();
     if (audience.isPlain || audience.wantsHistory) {
       watcher.end({
@@ -248,12 +244,15 @@ export class Channel
     });
   }
 
-  /** The end of a turn: what has happened goes to the members, and who has caught up becomes one. */
+  /** A turn of those who catch up. */
   flush(): void {
     if (this.#end !== undefined) return;
-    this.#audiences.flush();
-    this.#flushed = this.feed.position;
+    this.onTurn();
     this.#advance();
+  }
+
+  onTurn(): void {
+    this.#flushed = this.feed.position;
     for (const moment of this.#turn) moment.settle();
     this.#turn = [];
   }
@@ -324,7 +323,7 @@ export class Channel
     this.resources.pacer.schedule(this);
   }
 
-  /** Sends the next part to those who catch up. Nothing waits for the members now. */
+  /** Sends the next part to those who catch up. */
   #advance(): void {
     const following = this.#following;
     if (following.length === 0) return;
@@ -357,8 +356,8 @@ export class Channel
     if (watcher.isClosed) return;
     const { audience } = watcher;
     // The first one is told so by its kv_ready, which needs no bookmark behind it.
-    if (audience.members.size === 0) audience.told = Math.max(audience.told, this.#flushed);
-    audience.members.add(watcher);
+    if (!audience.isLive) audience.told = Math.max(audience.told, this.#flushed);
+    this.#audiences.admit(watcher);
     // It is ready once the feed is current again.
     if (this.#lostAt !== undefined && !audience.isPlain)
       watcher.write(staleFrame(audience.dialect, this.#staleReason).bytes, 0);
@@ -366,11 +365,12 @@ export class Channel
 
   /** Tells a live watch that it has all up to the present. */
   #announce(watcher: Watcher): void {
-    const { audience } = watcher;
+    const { audience, members } = watcher;
+    if (members === undefined || audience.isPlain) return;
     watcher.mark(() => {
-      // Nothing waits for the watch now, but something may wait for the end of the turn.
-      const revision = this.#audiences.hasPending ? this.#flushed : this.feed.position;
-      return readyFrame(audience.dialect, this.#positionOf(audience, revision), watcher.count);
+      // Nothing waits for the watch now, but something may wait for its shard's turn.
+      const position = this.#positionOf(audience, members.shard.position);
+      return readyFrame(audience.dialect, position, watcher.count);
     });
   }
 
@@ -378,7 +378,6 @@ export class Channel
     if (this.#lostAt !== undefined || this.#end !== undefined) return;
     const revision = this.feed.position;
     this.#audiences.pushBookmarks(revision, (audience) => this.#positionOf(audience, revision));
-    if (this.#audiences.hasPending) this.resources.pacer.schedule(this);
   }
 
   #positionOf({ hash }: Audience, revision: number): string {

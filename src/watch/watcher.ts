@@ -4,6 +4,7 @@ import type { Frame } from "./frames.ts";
 import type { HubResources } from "./hub-resources.ts";
 import { Outbox, type Sink } from "./outbox.ts";
 import type { Reading } from "./readings.ts";
+import type { Members } from "./shard.ts";
 import type { Holdable } from "./stalls.ts";
 import type { Sequence } from "./turn.ts";
 import type { End, WatchHandle, WatchSocket } from "./watch.ts";
@@ -27,8 +28,7 @@ export interface Cursor {
 
 /**
  * A watch, from its beginning to its end. First it reads what is stored, if it wants to (`reading`), then it catches up with what
- * happened meanwhile (`cursor`), then it is live: a member of its audience. There may be tens of thousands, so it
- * holds as little as it can.
+ * happened meanwhile (`cursor`), then it is live (`members`). There may be tens of thousands, so it holds as little as it can.
  */
 export class Watcher implements WatchHandle, Sink, Holdable {
   readonly socket: WatchSocket;
@@ -39,6 +39,8 @@ export class Watcher implements WatchHandle, Sink, Holdable {
   count = 0;
   reading: Reading | undefined;
   cursor: Cursor | undefined;
+  /** With whom it gets what happens, once it is live. */
+  members: Members | undefined;
   #outbox: Outbox | undefined;
   #onClear: (() => void) | undefined;
 
