@@ -240,8 +240,10 @@ async function serve(
     state: { isOpen: () => isOpen },
   });
   access.onDismiss((isMeant, why) => watches.dismiss(isMeant, dismissals[why]));
-  const answer = getRequestListener(app);
-  const http = createHttpServer((request, response) => void answer(request, response));
+  const answer = getRequestListener(app.fetch);
+  const http = createHttpServer((request, response) => {
+    if (!app.direct(request, response)) void answer(request, response);
+  });
   watches.listen(http);
   try {
     await listen(http, settings.port, settings.host);

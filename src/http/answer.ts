@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http";
 import type { Context } from "hono";
 import type { Principal } from "../auth/principal.ts";
 
@@ -9,9 +10,27 @@ export interface Edge {
   crossOrigin: Readonly<Record<string, string>> | undefined;
 }
 
+/** A request as its route sees it: the framework's context, or what direct.ts makes of a plain one. */
+export interface Asked {
+  readonly req: {
+    readonly method: string;
+    /** In full, with scheme and host. */
+    readonly url: string;
+    query(name: string): string | undefined;
+  };
+  readonly env: Edge & { readonly incoming: IncomingMessage };
+}
+
+/** An answer that the framework has not seen yet. */
+export interface Answer {
+  body: string | Uint8Array | null;
+  status: number;
+  headers: Record<string, string>;
+}
+
 /** Who sent this request. */
-export function principalOf(c: Context): Principal {
-  return (c.env as Edge).principal;
+export function principalOf(c: Asked): Principal {
+  return c.env.principal;
 }
 
 /** Headers that the answer to this request must have, beside its own. */
@@ -29,6 +48,11 @@ export function answer(
   status: number,
   headers: Record<string, string>,
 ): Response {
+  return responseOf(c, { body, status, headers });
+}
+
+/** The framework's form of an answer. */
+export function responseOf(c: Context, { body, status, headers }: Answer): Response {
   const crossOrigin = crossOriginHeaders(c);
   return new Response(body as BodyInit | null, {
     status,

@@ -1,17 +1,17 @@
-import type { IncomingHttpHeaders } from "node:http";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Access } from "../auth/access.ts";
-import { nobody, type Principal } from "../auth/principal.ts";
 import type { Configs } from "../configs/configs.ts";
 import { kestraRoutes } from "../dialects/kestra/routes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Secrets } from "../secrets/secrets.ts";
 import type { Buckets } from "../store/buckets.ts";
 import type { Edge } from "./answer.ts";
-import { credentialsOf, type Incoming } from "./credentials.ts";
-import { admit, preflight } from "./cross-origin.ts";
+import type { Incoming } from "./credentials.ts";
+import { isPreflight, preflight } from "./cross-origin.ts";
+import { directAnswers, type Direct } from "./direct.ts";
 import { base64EntryJson } from "./entry-json.ts";
+import { enter, type Gate } from "./entrance.ts";
 import { errorAnswer, errorResponse, publicError } from "./errors.ts";
 import { hostOf } from "./host.ts";
 import { requestLog } from "./middleware/request-log.ts";
@@ -26,7 +26,7 @@ import { metricsRoutes } from "./routes/metrics.ts";
 import { pastRoutes } from "./routes/past.ts";
 import { revealToAllButPages, secretRoutes } from "./routes/secrets.ts";
 import { updateRoutes } from "./routes/updates.ts";
-import { systemPaths, systemRoutes, type SystemState } from "./routes/system.ts";
+import { systemRoutes, type SystemState } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { IRONFLOW } from "./watch/request.ts";
 import { GatewayMetrics } from "./metrics.ts";
@@ -44,24 +44,29 @@ export interface AppDeps {
   state: SystemState;
 }
 
-/** The HTTP side of the gateway: answers a request. Watches are upgraded beside it, see watch.ts. */
-export type App = (
-  request: Request,
-  bindings: { incoming: Incoming },
-) => Response | Promise<Response>;
+/** The HTTP side of the gateway. Watches are upgraded beside it, see watch.ts. */
+export interface App {
+  /** Answers a request. */
+  fetch: (request: Request, bindings: { incoming: Incoming }) => Response | Promise<Response>;
+  /** Answers those that need no framework, see direct.ts. They are tried first. */
+  direct: Direct;
+}
+
+/** Path of the bucket collection. */
+const BUCKETS = "/api/v1/kv/buckets";
 
 export function createApp(deps: AppDeps): App {
   const { buckets, configs, secrets, watches, log, origins, access, state } = deps;
+  const gate: Gate = { origins, authenticator: access };
   const app = new Hono({ strict: true });
-  if (log.isLevelEnabled("debug")) app.use(requestLog(log));
+  const logsRequests = log.isLevelEnabled("debug");
+  if (logsRequests) app.use(requestLog(log));
 
-  keyRoutes(app, "/api/v1/kv/buckets", buckets);
-  batchRoutes(app, "/api/v1/kv/buckets", buckets, (c, error) =>
-    publicError(error, log, requestId(c)),
-  );
-  pastRoutes(app, "/api/v1/kv/buckets", buckets);
-  updateRoutes(app, "/api/v1/kv/buckets", buckets);
-  bucketRoutes(app, "/api/v1/kv/buckets", buckets);
+  const answers = keyRoutes(app, BUCKETS, buckets);
+  batchRoutes(app, BUCKETS, buckets, (c, error) => publicError(error, log, requestId(c)));
+  pastRoutes(app, BUCKETS, buckets);
+  updateRoutes(app, BUCKETS, buckets);
+  bucketRoutes(app, BUCKETS, buckets);
   watchRoutes(app, "/api/v1/kv", watches);
   configRoutes(app, "/api/v1/config", configs);
   secretRoutes(app, "/api/v1/secrets", secrets, revealToAllButPages);
@@ -70,8 +75,8 @@ export function createApp(deps: AppDeps): App {
   systemRoutes(app, buckets, state);
 
   // The clients of Ironflow for Go and Python know the same routes, and values in base64 only.
-  keyRoutes(app, `${IRONFLOW}/api/v1/kv/buckets`, buckets, base64EntryJson);
-  bucketRoutes(app, `${IRONFLOW}/api/v1/kv/buckets`, buckets);
+  keyRoutes(app, IRONFLOW + BUCKETS, buckets, base64EntryJson);
+  bucketRoutes(app, IRONFLOW + BUCKETS, buckets);
   watchRoutes(app, `${IRONFLOW}/api/v1/kv`, watches);
   configRoutes(app, `${IRONFLOW}/api/v1/config`, configs);
   secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets, revealToAllButPages);
@@ -84,42 +89,23 @@ export function createApp(deps: AppDeps): App {
   );
   app.onError((error, c) => errorAnswer(c, error, log));
 
-  const refuse = (error: unknown, request: Request, crossOrigin: Edge["crossOrigin"]): Response =>
-    errorResponse(error, log, requestIdFrom(request.headers.get("X-Request-Id")), crossOrigin);
-
-  // Before the framework rather than as its middleware, which would make every request a chain of promises.
-  return (request, bindings) => {
-    const { incoming } = bindings;
-    const { headers } = incoming;
-    let crossOrigin: Edge["crossOrigin"];
-    try {
-      crossOrigin = admit(origins, request.method, headers);
-    } catch (error) {
-      return refuse(error, request, undefined);
-    }
-    if (crossOrigin !== undefined && request.method === "OPTIONS" && isPreflight(headers))
-      return preflight(crossOrigin);
-    const serve = (principal: Principal): Response | Promise<Response> =>
-      app.fetch(request, { ...bindings, principal, crossOrigin } satisfies Edge);
-    const serveUnknown = (error: unknown): Response | Promise<Response> =>
-      isOpenToAll(incoming) ? serve(nobody) : refuse(error, request, crossOrigin);
-    try {
-      const principal = access.authenticate(credentialsOf(incoming));
-      return principal instanceof Promise ? principal.then(serve, serveUnknown) : serve(principal);
-    } catch (error) {
-      return serveUnknown(error);
-    }
+  return {
+    fetch(request, bindings) {
+      const { headers } = bindings.incoming;
+      return enter<Response | Promise<Response>>(
+        gate,
+        bindings.incoming,
+        request.method,
+        ({ principal, crossOrigin }) =>
+          crossOrigin !== undefined && isPreflight(request.method, headers)
+            ? preflight(crossOrigin)
+            : app.fetch(request, { ...bindings, principal, crossOrigin } satisfies Edge),
+        (error, crossOrigin) =>
+          errorResponse(error, log, requestIdFrom(headers["x-request-id"]), crossOrigin),
+      );
+    },
+    direct: logsRequests
+      ? () => false
+      : directAnswers(BUCKETS, answers, gate, () => buckets.maxValueSize, log),
   };
-}
-
-/** What answers everybody, whatever credentials they have or have not. */
-const openToAll: ReadonlySet<string> = new Set(systemPaths);
-
-function isOpenToAll({ url = "" }: Incoming): boolean {
-  const query = url.indexOf("?");
-  return openToAll.has(query === -1 ? url : url.slice(0, query));
-}
-
-function isPreflight(headers: IncomingHttpHeaders): boolean {
-  return headers["access-control-request-method"] !== undefined;
 }

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from "node:http";
-import type { Context } from "hono";
 import { KvError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { utf8 } from "../protocol/values.ts";
+import type { Asked } from "./answer.ts";
 import { header } from "./input.ts";
 
 /** How much of a body that is too large is read and thrown away, so that the connection can live on. */
@@ -14,8 +14,8 @@ const DISCARD = 64 * 1024 * 1024;
  * @param limit bytes
  * @throws KvError `value_too_large`
  */
-export function readBody(c: Context, limit: number): Promise<Uint8Array> {
-  return readIncoming((c.env as { incoming: IncomingMessage }).incoming, limit);
+export function readBody(c: Asked, limit: number): Promise<Uint8Array> {
+  return readIncoming(c.env.incoming, limit);
 }
 
 /**
@@ -24,19 +24,19 @@ export function readBody(c: Context, limit: number): Promise<Uint8Array> {
  * @param limit bytes
  * @throws KvError `unsupported_media_type`, `invalid_json`, `value_too_large`
  */
-export async function readJson(c: Context, limit: number = limits.jsonBody): Promise<unknown> {
+export async function readJson(c: Asked, limit: number = limits.jsonBody): Promise<unknown> {
   const body = await readBody(c, limit);
   if (body.length === 0) throw new KvError("invalid_json", "the body is empty: send a JSON object");
   return parseJson(c, body);
 }
 
 /** Reads a JSON body that may be left out, which counts as an empty object. @throws as {@link readJson} */
-export async function readOptionalJson(c: Context): Promise<unknown> {
+export async function readOptionalJson(c: Asked): Promise<unknown> {
   const body = await readBody(c, limits.jsonBody);
   return body.length === 0 ? {} : parseJson(c, body);
 }
 
-function parseJson(c: Context, body: Uint8Array): unknown {
+function parseJson(c: Asked, body: Uint8Array): unknown {
   const type = header(c, "content-type");
   if (type !== undefined && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
     throw new KvError(

@@ -1,4 +1,5 @@
 /** Who may ask: pages of allowed origins, and nobody who believes to be somewhere else. */
+import type { IncomingHttpHeaders } from "node:http";
 import { KvError } from "../protocol/errors.ts";
 import type { OriginPolicy } from "./origins.ts";
 
@@ -58,6 +59,11 @@ export function admit(
     "forbidden",
     `pages of ${origin} may not write: add the origin to JETBUCKET_ALLOWED_ORIGINS`,
   );
+}
+
+/** Whether a browser asks whether a page may send a request. */
+export function isPreflight(method: string, headers: IncomingHttpHeaders): boolean {
+  return method === "OPTIONS" && headers["access-control-request-method"] !== undefined;
 }
 
 /** The answer to a browser that asks whether a page may send a request. */

@@ -1,7 +1,7 @@
 import type { Context } from "hono";
 import type { Logger } from "pino";
 import { KvError } from "../protocol/errors.ts";
-import { crossOriginHeaders } from "./answer.ts";
+import { crossOriginHeaders, type Answer } from "./answer.ts";
 import { requestId } from "./request-id.ts";
 
 /** How a route turns what was thrown into an error that it may show inside an answer. */
@@ -36,21 +36,29 @@ export function errorAnswer(c: Context, thrown: unknown, log: Logger): Response 
   return errorResponse(thrown, log, requestId(c), crossOriginHeaders(c));
 }
 
+/** The answer to a request that failed before there was a route for it, see {@link refusal}. */
+export function errorResponse(
+  ...failure: [thrown: unknown, log: Logger, id: string, more?: Readonly<Record<string, string>>]
+): Response {
+  const { body, status, headers } = refusal(...failure);
+  return new Response(body as string, { status, headers });
+}
+
 /**
  * The only place where error bodies are made.
  *
  * @param id of the request
  * @param more headers that the answer must have as well
  */
-export function errorResponse(
+export function refusal(
   thrown: unknown,
   log: Logger,
   id: string,
   more?: Readonly<Record<string, string>>,
-): Response {
+): Answer {
   const error = publicError(thrown, log, id);
   const headers: Record<string, string> = { ...more, ...errorHeaders(error), "X-Request-Id": id };
   const allow = error.details?.allow;
   if (error.code === "method_not_allowed" && Array.isArray(allow)) headers.Allow = allow.join(", ");
-  return new Response(JSON.stringify(error.toBody(id)), { status: error.status, headers });
+  return { body: JSON.stringify(error.toBody(id)), status: error.status, headers };
 }

@@ -1,6 +1,4 @@
 /** What requests say in their path, query and headers, read once. */
-import type { IncomingMessage } from "node:http";
-import type { Context } from "hono";
 import { parseTtl } from "../protocol/durations.ts";
 import { KvError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
@@ -8,6 +6,7 @@ import { valueTypeName } from "../protocol/messages.ts";
 import type { GetOptions, PutOptions } from "../store/bucket.ts";
 import type { Moment } from "../store/past.ts";
 import type { Condition } from "../store/conditions.ts";
+import type { Asked } from "./answer.ts";
 
 /**
  * A part of the path as it was sent, not decoded.
@@ -17,7 +16,7 @@ import type { Condition } from "../store/conditions.ts";
  * @returns undefined when the path has not so many slashes
  */
 export function rawPart(
-  { req: { url } }: Context,
+  { req: { url } }: Asked,
   slashes: number,
   toEnd: boolean,
 ): string | undefined {
@@ -35,9 +34,8 @@ export function rawPart(
  * A header of the request. Taken from where the server has parsed it already: the platform's own form of headers checks and
  * normalises name and value each time.
  */
-export function header(c: Context, name: LowerCase): string | undefined {
-  const { incoming } = c.env as { incoming: IncomingMessage };
-  const value = incoming.headers[name];
+export function header(c: Asked, name: LowerCase): string | undefined {
+  const value = c.env.incoming.headers[name];
   return typeof value === "object" ? value.join(", ") : value;
 }
 
@@ -51,7 +49,7 @@ type LowerCase =
   | "x-request-id";
 
 /** Whether the address has a query at all. */
-export function hasQuery(c: Context): boolean {
+export function hasQuery(c: Asked): boolean {
   return c.req.url.includes("?");
 }
 
@@ -89,14 +87,14 @@ export function queryTexts(query: string, name: string, code: AddressCode): stri
 }
 
 /** A text of the query. @throws KvError of the given code */
-export function text(c: Context, name: string, code: AddressCode): string | undefined {
+export function text(c: Asked, name: string, code: AddressCode): string | undefined {
   const { url } = c.req;
   const start = url.indexOf("?");
   return start === -1 ? undefined : queryTexts(url.slice(start + 1), name, code)[0];
 }
 
 /** A flag of the query: `?purge`, `?purge=true`, `?purge=false`. @throws KvError `invalid_request` */
-export function flag(c: Context, name: string): boolean {
+export function flag(c: Asked, name: string): boolean {
   const value = c.req.query(name);
   switch (value) {
     case undefined:
@@ -117,7 +115,7 @@ export function flag(c: Context, name: string): boolean {
 }
 
 /** A whole number of the query. @throws KvError `invalid_request` */
-export function integer(c: Context, name: string, min: number, max: number): number | undefined {
+export function integer(c: Asked, name: string, min: number, max: number): number | undefined {
   const value = c.req.query(name);
   if (value === undefined) return undefined;
   const number = /^\d{1,16}$/.test(value) ? Number(value) : NaN;
@@ -146,7 +144,7 @@ function revisionOf(tag: string): number | undefined {
  *
  * @throws KvError `invalid_request`
  */
-export function writeCondition(c: Context): Condition | undefined {
+export function writeCondition(c: Asked): Condition | undefined {
   const ifNoneMatch = header(c, "if-none-match");
   const ifMatch = header(c, "if-match");
   if (ifNoneMatch !== undefined && ifMatch !== undefined) {
@@ -174,21 +172,21 @@ export function writeCondition(c: Context): Condition | undefined {
 }
 
 /** Whether the reader's `If-None-Match` names a revision, so that nothing needs to be sent. */
-export function isNotModified(c: Context, revision: number): boolean {
+export function isNotModified(c: Asked, revision: number): boolean {
   const tags = header(c, "if-none-match");
   if (tags === undefined) return false;
   return tags.split(",").some((tag) => tag.trim() === "*" || revisionOf(tag) === revision);
 }
 
 /** Whether the reader wants the bytes rather than the JSON form. */
-export function wantsRaw(c: Context): boolean {
+export function wantsRaw(c: Asked): boolean {
   if (flag(c, "raw")) return true;
   const accept = header(c, "accept");
   return accept !== undefined && accept !== "" && !/application\/(?:json|\*)|\*\/\*/i.test(accept);
 }
 
 /** How fresh a read has to be: `?consistency=strong`, or the header `Min-Revision`. @throws KvError `invalid_request` */
-export function consistency(c: Context): GetOptions {
+export function consistency(c: Asked): GetOptions {
   const wanted = oneOf(c, "consistency", ["strong", "eventual"]);
   const wantedRevision = header(c, "min-revision");
   const minRevision = wantedRevision === undefined ? undefined : revisionOf(wantedRevision);
@@ -205,13 +203,13 @@ export function consistency(c: Context): GetOptions {
 }
 
 /** The time to live of the query, in seconds. @throws KvError `invalid_ttl` */
-export function ttlOf(c: Context): number | undefined {
+export function ttlOf(c: Asked): number | undefined {
   const ttl = text(c, "ttl", "invalid_request");
   return ttl === undefined ? undefined : parseTtl(ttl);
 }
 
 /** One of some words of the query. @throws KvError `invalid_request` */
-function oneOf<T extends string>(c: Context, name: string, words: readonly T[]): T | undefined {
+function oneOf<T extends string>(c: Asked, name: string, words: readonly T[]): T | undefined {
   const value = text(c, name, "invalid_request");
   const word = words.find((each) => each === value);
   if (value === undefined || word !== undefined) return word;
@@ -225,7 +223,7 @@ function oneOf<T extends string>(c: Context, name: string, words: readonly T[]):
 }
 
 /** All that a PUT can ask for. @throws KvError `invalid_request`, `invalid_ttl` */
-export function putOptions(c: Context): PutOptions {
+export function putOptions(c: Asked): PutOptions {
   const condition = writeCondition(c);
   const options: PutOptions = condition === undefined ? {} : { condition };
   if (!hasQuery(c)) return options;
@@ -260,7 +258,7 @@ export function putOptions(c: Context): PutOptions {
 }
 
 /** A moment of the query: a revision, or a time in ISO 8601. @throws KvError `invalid_request` */
-export function momentOf(c: Context, name: string): Moment | undefined {
+export function momentOf(c: Asked, name: string): Moment | undefined {
   const value = text(c, name, "invalid_request");
   if (value === undefined) return undefined;
   if (/^\d{1,16}$/.test(value) && Number(value) > 0) return { revision: Number(value) };

@@ -13,7 +13,7 @@ export function newRequestId(): string {
 }
 
 /** What the caller gave as `X-Request-Id` if it is harmless, else an id of ours. */
-export function requestIdFrom(given: string | null | undefined): string {
+export function requestIdFrom(given: string | string[] | undefined): string {
   return typeof given === "string" && acceptable.test(given) ? given : newRequestId();
 }
 

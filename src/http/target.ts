@@ -1,15 +1,15 @@
-import type { Context } from "hono";
 import { assertBucketName } from "../protocol/bucket-names.ts";
 import { assertKey } from "../protocol/keys.ts";
 import type { Bucket } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
+import type { Asked } from "./answer.ts";
 import { decodePart, rawPart, text } from "./input.ts";
 
 /** Finds what a request is about: the bucket in its path, and the key behind it or in `?key=`. */
 export interface Target {
-  bucketName(c: Context): string;
-  bucket(c: Context): Promise<Bucket>;
-  key(c: Context): string;
+  bucketName(c: Asked): string;
+  bucket(c: Asked): Promise<Bucket>;
+  key(c: Asked): string;
 }
 
 /**
@@ -18,7 +18,7 @@ export interface Target {
  */
 export function targetOf(base: string, buckets: Buckets): Target {
   const slashes = base.split("/").length;
-  const bucketName = (c: Context): string => {
+  const bucketName = (c: Asked): string => {
     const name = decodePart(rawPart(c, slashes, false) ?? "", "invalid_bucket_name");
     assertBucketName(name);
     return name;

@@ -1,5 +1,5 @@
 import type { Context } from "hono";
-import { answerJsonText } from "./answer.ts";
+import { responseOf, type Answer } from "./answer.ts";
 import type { Bucket, Written } from "../store/bucket.ts";
 
 /**
@@ -8,11 +8,18 @@ import type { Bucket, Written } from "../store/bucket.ts";
  * @param more members to add, as JSON text that begins with a comma
  */
 export function writtenResponse(c: Context, bucket: Bucket, written: Written, more = ""): Response {
+  return responseOf(c, writtenAnswer(bucket, written, more));
+}
+
+/** As {@link writtenResponse}, without the framework. */
+export function writtenAnswer(bucket: Bucket, written: Written, more: string): Answer {
   const { revision, createdAt, expiresAt } = written;
   const expires = expiresAt === undefined ? "" : `,"expires_at":"${expiresAt}"`;
-  const json = `{"revision":${revision},"created_at":"${createdAt}"${expires}${more}}`;
-  return answerJsonText(c, json, 200, {
+  const body = `{"revision":${revision},"created_at":"${createdAt}"${expires}${more}}`;
+  const headers = {
+    "Content-Type": "application/json",
     ETag: `"${revision}"`,
     Durability: bucket.durability,
-  });
+  };
+  return { body, status: 200, headers };
 }

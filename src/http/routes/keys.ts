@@ -1,11 +1,9 @@
 import type { Context, Hono } from "hono";
-import { KvError } from "../../protocol/errors.ts";
 import { parsePattern } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
-import { mediaTypeOf, valueFromBody } from "../../protocol/values.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import type { Entry } from "../../protocol/entry.ts";
-import type { Bucket, GetOptions } from "../../store/bucket.ts";
+import type { Bucket } from "../../store/bucket.ts";
 import {
   decodeCursor,
   encodeCursor,
@@ -13,34 +11,16 @@ import {
   type KeyPage,
   type KeyQuery,
 } from "../../store/listing.ts";
-import { entryAt, keysAt, type Moment } from "../../store/past.ts";
+import { keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
-import { answer, answerJsonText } from "../answer.ts";
-import { readBody, readJson } from "../body.ts";
-import {
-  entryJson as nativeJson,
-  entryMetadataJson,
-  headerText,
-  metadataHeaders,
-  type EntryJson,
-} from "../entry-json.ts";
-import {
-  consistency,
-  flag,
-  hasQuery,
-  header,
-  integer,
-  isNotModified,
-  momentOf,
-  putOptions,
-  text,
-  ttlOf,
-  wantsRaw,
-  writeCondition,
-} from "../input.ts";
+import { answer, answerJsonText, responseOf } from "../answer.ts";
+import { readJson } from "../body.ts";
+import { entryJson as nativeJson, entryMetadataJson, type EntryJson } from "../entry-json.ts";
+import { flag, integer, momentOf, text, ttlOf, writeCondition } from "../input.ts";
 import { inPath, keyResource, resource } from "../resource.ts";
 import { targetOf } from "../target.ts";
 import { writtenResponse } from "../written.ts";
+import { entryAnswers, type EntryAnswers } from "./entry.ts";
 
 /**
  * Keys of a bucket. A key stands in the path, or in `?key=` of the same routes without it, for keys that URL parsers
@@ -48,51 +28,21 @@ import { writtenResponse } from "../written.ts";
  *
  * @param base path of the bucket collection, for instance `/api/v1/kv/buckets`
  * @param entryJson how entries are written; default: as they are
+ * @returns what answers reads and writes of one key here
  */
 export function keyRoutes(
   app: Hono,
   base: string,
   buckets: Buckets,
   entryJson: EntryJson = nativeJson,
-): void {
+): EntryAnswers {
   const target = targetOf(base, buckets);
+  const answers = entryAnswers(base, buckets, entryJson);
 
   const entry = {
-    GET: async (c: Context): Promise<Response> => {
-      const key = target.key(c);
-      const options = readOptions(c);
-      const found = await read(await target.bucket(c), key, options);
-      const etag = `"${found.revision}"`;
-      if (isNotModified(c, found.revision)) return answer(c, null, 304, { ETag: etag });
-      if (wantsRaw(c)) {
-        // Whoever may write could store a page with a script: it must not run with this origin's rights.
-        return answer(c, found.value, 200, {
-          "Content-Type": headerText(mediaTypeOf(found.valueType, found.contentType, found.value)),
-          "Content-Security-Policy": "sandbox",
-          "X-Content-Type-Options": "nosniff",
-          ...metadataHeaders(found),
-          ETag: etag,
-        });
-      }
-      const metadata = c.req.method === "HEAD" ? metadataHeaders(found) : undefined;
-      return answerJsonText(c, entryJson(found), 200, { ...metadata, ETag: etag });
-    },
+    GET: async (c: Context): Promise<Response> => responseOf(c, await answers.get(c)),
 
-    PUT: async (c: Context): Promise<Response> => {
-      const key = target.key(c);
-      const options = putOptions(c);
-      const bytes = await readBody(c, buckets.maxValueSize);
-      const value = valueFromBody(bytes, header(c, "content-type"));
-      const bucket = await target.bucket(c);
-      const written = await bucket.put(key, value, options);
-      let more = "";
-      if (options.returns === "previous") {
-        more = `,"previous":${written.previous === undefined ? "null" : entryJson(written.previous)}`;
-      } else if (written.latest !== undefined) {
-        more = `,"latest":${entryJson(written.latest)}`;
-      }
-      return writtenResponse(c, bucket, written, more);
-    },
+    PUT: async (c: Context): Promise<Response> => responseOf(c, await answers.put(c)),
 
     PATCH: async (c: Context): Promise<Response> => {
       const key = target.key(c);
@@ -160,34 +110,7 @@ export function keyRoutes(
     },
   };
   keyResource(app, `${base}/:bucket/history`, history);
-}
-
-interface ReadOptions extends GetOptions {
-  revision?: number | undefined;
-  moment?: Moment | undefined;
-}
-
-/** All that a GET of a key can ask for. */
-function readOptions(c: Context): ReadOptions {
-  if (!hasQuery(c)) return consistency(c);
-  return {
-    ...consistency(c),
-    revision: integer(c, "revision", 1, Number.MAX_SAFE_INTEGER),
-    moment: momentOf(c, "as_of"),
-  };
-}
-
-/** One entry, now or as it was. */
-function read(bucket: Bucket, key: string, options: ReadOptions): Promise<Entry> {
-  const { revision, moment } = options;
-  if (revision !== undefined) return bucket.getRevision(key, revision);
-  return moment === undefined ? bucket.get(key, options) : readAt(bucket, key, moment);
-}
-
-async function readAt(bucket: Bucket, key: string, moment: Moment): Promise<Entry> {
-  const entry = await entryAt(bucket, key, moment);
-  if (entry === undefined) throw new KvError("key_not_found", `key "${key}" did not exist then`);
-  return entry;
+  return answers;
 }
 
 /** The members of a page of keys, as JSON text that is still open. */

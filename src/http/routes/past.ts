@@ -1,4 +1,4 @@
-import type { Hono } from "hono";
+import type { Context, Hono } from "hono";
 import { parseTtl } from "../../protocol/durations.ts";
 import { KvError } from "../../protocol/errors.ts";
 import { compactSchema, parseWith } from "../../protocol/messages.ts";
@@ -18,7 +18,7 @@ export function pastRoutes(app: Hono, base: string, buckets: Buckets): void {
   const target = targetOf(base, buckets);
 
   const diff = {
-    GET: async (c: Parameters<typeof target.key>[0]): Promise<Response> => {
+    GET: async (c: Context): Promise<Response> => {
       const key = target.key(c);
       const from = momentOf(c, "from");
       if (from === undefined) {
