@@ -29,7 +29,7 @@ const buildInfo = join(dist, ".tsbuildinfo");
 const browserBundle = join(dist, "browser", "jetbucket.js");
 
 /** What every page that uses the SDK has to load, at most: bytes, gzipped. */
-export const BROWSER_BUNDLE_LIMIT = 10_500;
+export const BROWSER_BUNDLE_LIMIT = 10_700;
 
 /** Builds unless dist/ is what the sources say. Resolves to whether there was something to do. */
 export async function buildIfNeeded() {

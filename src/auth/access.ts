@@ -13,7 +13,16 @@ import { limits } from "../protocol/limits.ts";
 import { verbs, type Scope } from "../protocol/scopes.ts";
 import { jsonValue } from "../protocol/values.ts";
 import type { Buckets } from "../store/buckets.ts";
-import { ApiKeys, isHashOf, KEYS, recordOf, REQUIRED, usedAtOf, USES } from "./api-keys.ts";
+import {
+  ApiKeys,
+  hashedText,
+  isHashOf,
+  KEYS,
+  recordOf,
+  REQUIRED,
+  usedAtOf,
+  USES,
+} from "./api-keys.ts";
 import type { Authenticator, Credentials } from "./authenticator.ts";
 import { bearerOf } from "./bearer.ts";
 import { CredentialCache } from "./credential-cache.ts";
@@ -259,7 +268,7 @@ export class Access implements Authenticator, MirrorListener {
           unauthenticated(`there is no API key ${id}: it was revoked, or belongs to another place`),
         );
       }
-      const hash = this.#vault.hash(text);
+      const hash = this.#vault.hash(hashedText(text, key.record));
       if (hash === undefined || !isHashOf(hash, key.hash))
         throw unauthenticated("the API key is wrong");
       return this.#admit(header, key.principal, key);

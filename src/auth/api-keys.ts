@@ -30,7 +30,7 @@ const recordSchema = z.object({
   expires_at: z.string().optional(),
   created_at: z.string(),
   created_by: z.string(),
-  /** HMAC-SHA-256 of the key under the vault's pepper, base64url. */
+  /** HMAC-SHA-256 under the vault's pepper, base64url, of what {@link hashedText} says. */
   hash: z.string(),
 });
 const useSchema = z.object({ at: z.iso.datetime() });
@@ -72,7 +72,6 @@ export class ApiKeys {
     }
     const expiresAt = expiryOf(request, by);
     const { id, text } = newKeyText();
-    const hash = await this.#vault.firstHash(text);
     const record: KeyRecord = {
       version: 1,
       name,
@@ -81,8 +80,10 @@ export class ApiKeys {
       ...(expiresAt === undefined ? {} : { expires_at: new Date(expiresAt).toISOString() }),
       created_at: new Date().toISOString(),
       created_by: by.id,
-      hash: hash.toString("base64url"),
+      hash: "",
     };
+    const hash = await this.#vault.firstHash(hashedText(text, record));
+    record.hash = hash.toString("base64url");
     await this.#buckets.writeSystem(AUTH_BUCKET, async (bucket) => {
       await bucket.put(KEYS + id, jsonValue(record));
       const { revision } = await bucket.put(REQUIRED, jsonValue({ since: record.created_at }));
@@ -148,6 +149,16 @@ export function recordOf({ value }: LiveEntry): KeyRecord | undefined {
 /** When a key was used, as it is stored, ISO 8601; undefined when that is damaged. */
 export function usedAtOf({ value }: LiveEntry): string | undefined {
   return useSchema.safeParse(jsonOf(value)).data?.at;
+}
+
+/**
+ * What is hashed of a key: its text, and all that is stored of it, so that whoever can write to the store cannot make a key allow
+ * more than it was made for.
+ */
+export function hashedText(text: string, record: KeyRecord): string {
+  const { name, scopes, environment, expires_at, created_at, created_by } = record;
+  const bound = [name, scopesSchema.parse(scopes), environment, expires_at, created_at, created_by];
+  return `${text}\0${JSON.stringify(bound)}`;
 }
 
 /** Whether a hash is the one of a key's record, in a time that says nothing about where they differ. */

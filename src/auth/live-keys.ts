@@ -5,6 +5,7 @@ import type { KeyRecord } from "./api-keys.ts";
 /** An API key that is in force. */
 export interface LiveKey {
   readonly id: string;
+  readonly record: KeyRecord;
   readonly hash: Buffer;
   readonly expiresAt: number | undefined;
   readonly principal: Principal;
@@ -32,14 +33,9 @@ export class LiveKeys {
     const before = this.#keys.get(id);
     const hash = Buffer.from(record.hash, "base64url");
     const expiresAt = record.expires_at === undefined ? undefined : Date.parse(record.expires_at);
-    const isSame =
-      before !== undefined &&
-      before.hash.equals(hash) &&
-      before.expiresAt === expiresAt &&
-      before.principal.environment === record.environment &&
-      JSON.stringify(before.principal.grants.scopes) === JSON.stringify(record.scopes);
     // It is read again after each interruption; who uses it is not to notice.
-    if (isSame) return undefined;
+    if (before !== undefined && JSON.stringify(before.record) === JSON.stringify(record))
+      return undefined;
     const principal: Principal = {
       kind: "key",
       id,
@@ -49,7 +45,7 @@ export class LiveKeys {
       ...(expiresAt === undefined ? {} : { expiresAt }),
     };
     const notedAt = this.#uses.get(id) ?? 0;
-    this.#keys.set(id, { id, hash, expiresAt, principal, usedAt: notedAt, notedAt });
+    this.#keys.set(id, { id, record, hash, expiresAt, principal, usedAt: notedAt, notedAt });
     return before;
   }
 

@@ -34,9 +34,7 @@ const LOOK_INTERVAL = 1_000;
 
 const signingKeySchema = z.object({
   kid: z.string(),
-  /** SPKI in base64. */
-  public: z.string(),
-  /** PKCS #8. */
+  /** PKCS #8. The public key is read out of it: one that lay open could be somebody else's. */
   private: sealedSchema,
   created_at: z.string(),
 });
@@ -80,13 +78,7 @@ export class Vault {
 
   /** Takes note of the document as it is in the store now; undefined when there is none. */
   take(entry: Entry | undefined): void {
-    this.#document = isLive(entry) ? parse(entry.value) : undefined;
-    this.#signer = undefined;
-    this.#publicKeys.clear();
-    for (const { kid, public: spki } of this.#document?.signing ?? []) {
-      const der = Buffer.from(spki, "base64");
-      this.#publicKeys.set(kid, createPublicKey({ key: der, format: "der", type: "spki" }));
-    }
+    this.#adopt(isLive(entry) ? parse(entry.value) : undefined);
   }
 
   /**
@@ -182,13 +174,12 @@ export class Vault {
   }
 
   #adopt(document: Document | undefined): void {
-    if (document === undefined) return;
     this.#document = document;
     this.#signer = undefined;
-    for (const { kid, public: spki } of document.signing) {
-      if (this.#publicKeys.has(kid)) continue;
-      const der = Buffer.from(spki, "base64");
-      this.#publicKeys.set(kid, createPublicKey({ key: der, format: "der", type: "spki" }));
+    this.#publicKeys.clear();
+    for (const stored of document?.signing ?? []) {
+      const opened = this.#open(stored);
+      if (opened !== undefined) this.#publicKeys.set(stored.kid, createPublicKey(opened.key));
     }
   }
 
@@ -197,14 +188,13 @@ export class Vault {
   }
 
   #newKey(): StoredSigningKey {
-    const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+    const { privateKey } = generateKeyPairSync("ed25519");
     const kid = randomBytes(8).toString("hex");
     const der = privateKey.export({ format: "der", type: "pkcs8" });
     const sealed = this.#sealer.seal(`signing ${kid}`, der);
     der.fill(0);
     return {
       kid,
-      public: publicKey.export({ format: "der", type: "spki" }).toString("base64"),
       private: sealed,
       created_at: new Date().toISOString(),
     };
@@ -238,7 +228,7 @@ export class Vault {
 
   #resealed(document: Document): Document {
     const reseal = (name: string, sealed: Sealed): Sealed => {
-      const bytes = this.#sealer.isFresh(sealed) ? undefined : this.#sealer.open(name, sealed);
+      const bytes = this.#sealer.isFresh(sealed) ? undefined : this.#sealer.adopt(name, sealed);
       return bytes === undefined ? sealed : this.#sealer.seal(name, bytes);
     };
     return {
@@ -268,10 +258,15 @@ function damaged(): KvError {
 }
 
 function unreadable(sealed: Sealed): KvError {
-  const which = "master" in sealed ? sealed.master : "";
-  return new KvError(
-    "secrets_disabled",
-    `API keys are protected by master key ${which}, which this gateway does not have: give it the same JETBUCKET_MASTER_KEY as the others`,
-    { details: { reason: "no_master_key", master: which } },
-  );
+  const [reason, message] =
+    "master" in sealed
+      ? [
+          "no_master_key",
+          `API keys are protected by master key ${sealed.master}, or were tampered with: give this gateway the same JETBUCKET_MASTER_KEY as the others`,
+        ]
+      : [
+          "not_encrypted",
+          "API keys were made while there was no master key: bring them under the one that there is now by jetbucket secrets rotate",
+        ];
+  return new KvError("secrets_disabled", message, { details: { reason } });
 }

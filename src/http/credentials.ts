@@ -11,7 +11,7 @@ export function credentialsOf(incoming: Incoming): Credentials {
   return {
     authorization: headers.authorization,
     protocols: undefined,
-    ticket: headers.accept?.includes("text/event-stream") === true ? ticketOf(url) : undefined,
+    ticket: isStream(incoming) ? ticketOf(url) : undefined,
     address: socket.remoteAddress,
   };
 }
@@ -24,6 +24,10 @@ export function credentialsOfHandshake({ headers, url = "", socket }: Incoming):
     ticket: ticketOf(url),
     address: socket.remoteAddress,
   };
+}
+
+function isStream({ headers, url = "" }: Incoming): boolean {
+  return headers.accept?.includes("text/event-stream") === true && /^[^?]*\/watch\?/.test(url);
 }
 
 /** @throws KvError `invalid_request` */

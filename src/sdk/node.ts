@@ -8,6 +8,15 @@
  */
 import { Client, type Platform } from "./core/client.ts";
 import { ConfigClient, type EnvironmentOptions } from "./core/configs.ts";
+import {
+  ApiKeysClient,
+  createTicket,
+  createToken,
+  type CreatedTicket,
+  type CreatedToken,
+  type TicketOptions,
+  type TokenOptions,
+} from "./core/credentials.ts";
 import type { ClientOptions } from "./core/options.ts";
 import { SecretsClient } from "./core/secrets.ts";
 import { nodeSockets } from "./node-socket.ts";
@@ -21,6 +30,17 @@ export type {
   ConfigWritten,
   EnvironmentOptions,
 } from "./core/configs.ts";
+export type {
+  ApiKeyInfo,
+  ApiKeysClient,
+  CreatedApiKey,
+  CreatedTicket,
+  CreatedToken,
+  NewApiKey,
+  Scope,
+  TicketOptions,
+  TokenOptions,
+} from "./core/credentials.ts";
 export type { ResolvedSecrets, SecretInfo, SecretOptions, SecretsClient } from "./core/secrets.ts";
 
 const DEFAULT_SERVER_URL = "http://localhost:9123";
@@ -51,6 +71,44 @@ export class NodeClient extends Client {
    */
   secrets(options: EnvironmentOptions = {}): SecretsClient {
     return new SecretsClient(this.connection.transport, options);
+  }
+
+  /**
+   * The API keys of the server.
+   *
+   * @example
+   * const { key } = await client.apiKeys().create({ name: "ci", scopes: [{ verbs: ["read"] }] });
+   */
+  apiKeys(): ApiKeysClient {
+    return new ApiKeysClient(this.connection.transport);
+  }
+
+  /**
+   * Makes a token for somebody else, a page for instance: it ends by itself, and allows no more than your own credentials do.
+   *
+   * Rejects with `forbidden`, `invalid_ttl`, `invalid_request`.
+   *
+   * @param options `scopes` (default: your own), `ttl` (default: 15 minutes, at most 24 hours), `subject`, `environment`
+   * @example
+   * const { token } = await client.createToken({
+   *   scopes: [{ verbs: ["read", "watch"], bucket: "carts", keys: [`user.${userId}.>`] }],
+   *   subject: userId,
+   * });
+   */
+  createToken(options: TokenOptions = {}): Promise<CreatedToken> {
+    return createToken(this.connection.transport, options);
+  }
+
+  /**
+   * Makes a ticket, which opens one watch within a minute: for `EventSource` and others that can send no token.
+   *
+   * Rejects with `forbidden`.
+   *
+   * @example
+   * const { ticket } = await client.createTicket({ scopes: [{ verbs: ["watch"], bucket: "carts" }] });
+   */
+  createTicket(options: TicketOptions = {}): Promise<CreatedTicket> {
+    return createTicket(this.connection.transport, options);
   }
 }
 

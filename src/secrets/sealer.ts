@@ -49,8 +49,16 @@ export class Sealer {
     return { master: primary.id, nonce: textOf(nonce), box: textOf(box) };
   }
 
-  /** @returns undefined when its master key is missing, or it was changed or moved */
+  /**
+   * @returns undefined when its master key is missing, or it was changed or moved; also when there is a master key and it is not
+   * encrypted, because anybody who can write to the store could have made it
+   */
   open(name: string, sealed: Sealed): Buffer | undefined {
+    return "plain" in sealed && this.#masters !== undefined ? undefined : this.adopt(name, sealed);
+  }
+
+  /** As {@link open}, and takes what was stored before there was a master key: for an operator who says so. */
+  adopt(name: string, sealed: Sealed): Buffer | undefined {
     if ("plain" in sealed) return Buffer.from(sealed.plain, "base64url");
     const master = this.#masters?.find(sealed.master);
     if (master === undefined) return undefined;

@@ -324,7 +324,10 @@ describe("tickets", () => {
   test("are good for watching only, and die with the key that made them", async () => {
     const { key, id } = await makeKey();
     const ticket = await makeTicket(key);
-    expect((await call("GET", `${buckets(a)}?ticket=${ticket}`)).status).toBe(401);
+    for (const headers of [{}, { Accept: "text/event-stream" }] as Record<string, string>[]) {
+      const url = `${buckets(a)}/carts/keys/k?ticket=${ticket}`;
+      expect((await call("GET", url, undefined, headers)).status).toBe(401);
+    }
     expect((await as(ticket, "GET", buckets(a))).status).toBe(401);
     await as(ROOT, "DELETE", `${a.url}/api/v1/api-keys/${id}`);
     const refusal = await refusedWatch(`${watchUrl(a.api, "carts")}?ticket=${ticket}`);

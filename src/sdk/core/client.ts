@@ -3,7 +3,7 @@ import { errorOf } from "./errors.ts";
 import { KvClient } from "./kv.ts";
 import { baseUrlOf, DEFAULT_TIMEOUT_MS, type ClientOptions } from "./options.ts";
 import type { SocketFactory } from "./socket.ts";
-import { Transport } from "./transport.ts";
+import { Transport, type TokenSource } from "./transport.ts";
 import { WatchSocket } from "./watch-socket.ts";
 
 /** What differs between the places where the SDK runs. */
@@ -35,6 +35,7 @@ export class Client {
       watches: new WatchSocket({
         url: `${baseUrl.replace(/^http/, "ws")}/api/v1/kv/watch`,
         token,
+        renews: options.getToken !== undefined,
         openSocket: platform.openSocket,
       }),
     };
@@ -52,18 +53,15 @@ export class Client {
   }
 }
 
-function tokenSource(
-  platform: Platform,
-  { apiKey, getToken }: ClientOptions,
-): () => Promise<string | undefined> {
+function tokenSource(platform: Platform, { apiKey, getToken }: ClientOptions): TokenSource {
   if (getToken === undefined) {
     const key = apiKey ?? platform.apiKey();
     return () => Promise.resolve(key);
   }
   if (apiKey !== undefined) throw new TypeError("give either apiKey or getToken, not both");
-  return async () => {
+  return async (refused) => {
     try {
-      return await getToken();
+      return await getToken(refused);
     } catch (thrown) {
       throw errorOf(thrown, "unauthenticated", "getToken failed");
     }

@@ -9,14 +9,22 @@ export interface ClientOptions {
   apiKey?: string | undefined;
   /**
    * Called before every request and every connection of a watch, instead of a fixed `apiKey`: for tokens that
-   * expire. It may return undefined to go without.
+   * expire. It may return undefined to go without. When the server has refused a token, or it has expired under a watch, it is called
+   * with that token, and the request or the watch goes on once it gives another one.
    */
-  getToken?: (() => string | undefined | Promise<string | undefined>) | undefined;
+  getToken?: GetToken | undefined;
   /** Milliseconds that a call may take, retries included; 0 waits for ever. Default 10,000. */
   timeoutMs?: number | undefined;
   /** The function that sends HTTP requests. Default: the global `fetch`. */
   fetch?: typeof fetch | undefined;
 }
+
+/**
+ * Gives a token.
+ *
+ * @param refused the one that is not good any more
+ */
+export type GetToken = (refused?: string) => string | undefined | Promise<string | undefined>;
 
 /** Options that every call takes. */
 export interface CallOptions {

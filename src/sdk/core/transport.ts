@@ -22,11 +22,14 @@ export interface ApiAnswer {
   headers: Headers;
 }
 
+/** Gives the token to send; another one than one that was refused, if there is another one. */
+export type TokenSource = (refused?: string) => Promise<string | undefined>;
+
 export interface TransportOptions {
   /** Without a slash at its end. */
   baseUrl: string;
-  /** Asked before every attempt. */
-  token: () => Promise<string | undefined>;
+  /** Asked before every attempt, and once more when the server refuses what it gave. */
+  token: TokenSource;
   /** Default of every call. */
   timeoutMs: number;
   fetch: typeof fetch;
@@ -69,10 +72,20 @@ export class Transport {
       timeoutMs: call.timeoutMs ?? this.#options.timeoutMs,
     });
     try {
+      let bearer: string | undefined;
+      let isRenewed = false;
       for (let attempt = 1; ; attempt++) {
         try {
-          return await this.#attempt(request, scope);
+          if (!isRenewed) bearer = await this.#token(scope);
+          return await this.#attempt(request, scope, bearer);
         } catch (thrown) {
+          if (!isRenewed && bearer !== undefined && isUnauthenticated(thrown)) {
+            const other = await this.#token(scope, bearer);
+            if (other === bearer) throw thrown;
+            bearer = other;
+            isRenewed = true;
+            continue;
+          }
           if (attempt > RETRIES || !isRead || !refusedForNow(thrown)) throw thrown;
           const jitter = backoffDelay(attempt, Math.random(), retryBackoff);
           const delay = Math.max(jitter, (thrown.retryAfter ?? 0) * 1000);
@@ -85,13 +98,24 @@ export class Transport {
     }
   }
 
-  async #attempt(request: ApiRequest, scope: CallScope): Promise<ApiAnswer> {
+  async #token(scope: CallScope, refused?: string): Promise<string | undefined> {
+    try {
+      return await scope.race(this.#options.token(refused));
+    } catch (thrown) {
+      throw errorOf(thrown, "unauthenticated", "there is no token");
+    }
+  }
+
+  async #attempt(
+    request: ApiRequest,
+    scope: CallScope,
+    bearer: string | undefined,
+  ): Promise<ApiAnswer> {
     const { method, path, body } = request;
-    const { baseUrl, token, fetch } = this.#options;
+    const { baseUrl, fetch } = this.#options;
     let response: Response;
     let text: string;
     try {
-      const bearer = await scope.race(token());
       response = await fetch(baseUrl + path, {
         method,
         headers: {
@@ -124,6 +148,10 @@ export class Transport {
       });
     }
   }
+}
+
+function isUnauthenticated(thrown: unknown): boolean {
+  return thrown instanceof JetbucketError && thrown.status === 401;
 }
 
 function refusedForNow(thrown: unknown): thrown is JetbucketError {

@@ -61,8 +61,8 @@ export type WatchEvent =
   /** The watch was asked for, on a socket that is open. */
   | { type: "opened" }
   | { type: "frame"; frame: ServerFrame }
-  /** The socket is gone, with or without goodbye. */
-  | { type: "lost"; code: number; reason: string }
+  /** The socket is gone, with or without goodbye; `renews` when a next one comes with another token. */
+  | { type: "lost"; code: number; reason: string; renews?: boolean }
   /** There never was a socket, and why is known. */
   | { type: "refused"; error: JetbucketError }
   /** The server ended this watch; the socket may live on. */
@@ -109,6 +109,8 @@ type Step = readonly [WatchState, readonly WatchEffect[]];
 /** The caller hears of an outage at its third failed connection, and then at every tenth. */
 const REPORT_AT = 3;
 const REPORT_EVERY = 10;
+/** Connections in a row that may fail for want of a good token. */
+const RENEWALS = 2;
 /** A server that is overloaded is left alone for longer: the first time for up to 2 s instead of a quarter of one. */
 const OVERLOAD_PATIENCE = 3;
 
@@ -125,7 +127,7 @@ export function transition(state: WatchState, event: WatchEvent): Step {
     case "frame":
       return name === "catching-up" || name === "live" ? onFrame(state, event.frame) : [state, []];
     case "lost":
-      return hasConnection ? onLost(state, event.code, event.reason) : [state, []];
+      return hasConnection ? onLost(state, event) : [state, []];
     case "refused":
       return name === "connecting" ? onRefused(state, event.error) : [state, []];
     case "ended":
@@ -207,12 +209,21 @@ function onEnded(state: WatchState, error: JetbucketError): Step {
     : finish(state, { code: closeCodeOf(error.code), reason: error.message, error });
 }
 
-function onLost(state: WatchState, code: number, reason: string): Step {
-  if (isFinalCloseCode(code)) {
+function onLost(
+  state: WatchState,
+  { code, reason, renews }: Extract<WatchEvent, { type: "lost" }>,
+): Step {
+  // A token that is refused again and again will not get better.
+  const isExpired =
+    code === closeCodes.unauthenticated && renews === true && state.attempt < RENEWALS;
+  if (isFinalCloseCode(code) && !isExpired) {
     const error = state.error ?? errorOfClose(code, reason);
     return finish(state, { code, reason, error });
   }
-  if (code === closeCodes.goingAway && state.attempt === 0 && state.name !== "connecting") {
+  if (
+    (isExpired || (code === closeCodes.goingAway && state.name !== "connecting")) &&
+    state.attempt === 0
+  ) {
     // Counted all the same: a gateway that says so again before it is ready gets a proper wait.
     return [
       { ...state, name: "waiting", attempt: 1 },

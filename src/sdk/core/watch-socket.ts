@@ -4,10 +4,12 @@
  * It opens with the first watch, asks for a token then, and closes soon after the last one. When it is lost every watch hears
  * of it and waits as its own machine says; the first one that comes back opens the next socket, the others find it there.
  */
+import { closeCodes } from "../../protocol/close-codes.ts";
 import type { ErrorFrame, Include } from "../../protocol/messages.ts";
 import { errorOf, JetbucketError } from "./errors.ts";
 import { ABNORMAL_CLOSE, type Socket, type SocketFactory } from "./socket.ts";
 import { realTimer, type SetTimer } from "./timer.ts";
+import type { TokenSource } from "./transport.ts";
 import type { ServerFrame, WatchEvent } from "./watch-machine.ts";
 
 /** What is watched, as it travels; what is undefined is left out. */
@@ -32,8 +34,10 @@ export type ConnectionListener = (event: ConnectionEvent) => void;
 export interface WatchSocketOptions {
   /** The address of the socket. */
   url: string;
-  /** Asked each time a socket is opened. */
-  token: () => Promise<string | undefined>;
+  /** Asked each time a socket is opened, with the last token if that is not good any more. */
+  token: TokenSource;
+  /** Whether it may give another one. Default: no. */
+  renews?: boolean;
   openSocket: SocketFactory;
   setTimer?: SetTimer;
   random?: () => number;
@@ -48,10 +52,12 @@ const LONGEST_FRAME = 64 * 1024;
 export class WatchSocket {
   readonly #options: Required<WatchSocketOptions>;
   #connections: WatchConnection[] = [];
+  /** The last token, and whether it is not good any more. */
+  readonly #token: LastToken = {};
   #jitter: number | undefined;
 
   constructor(options: WatchSocketOptions) {
-    this.#options = { setTimer: realTimer, random: () => Math.random(), ...options };
+    this.#options = { setTimer: realTimer, random: () => Math.random(), renews: false, ...options };
   }
 
   /**
@@ -64,7 +70,7 @@ export class WatchSocket {
     this.#connections = this.#connections.filter(({ isOver }) => !isOver);
     let connection = this.#connections.find(({ isFull }) => !isFull);
     if (connection === undefined) {
-      connection = new WatchConnection(this.#options);
+      connection = new WatchConnection(this.#options, this.#token);
       this.#connections.push(connection);
     }
     return connection.add(request, listener);
@@ -83,6 +89,11 @@ export class WatchSocket {
   }
 }
 
+interface LastToken {
+  text?: string | undefined;
+  isBad?: boolean;
+}
+
 interface Member {
   request: WatchRequest;
   listener: ConnectionListener;
@@ -94,6 +105,7 @@ class WatchConnection {
   /** The server takes no more watches here until one of them has ended. */
   isFull = false;
   readonly #options: Required<WatchSocketOptions>;
+  readonly #token: LastToken;
   /** By id. Ids count from 1 on each socket, so that pages with the same watches get the same frames. */
   readonly #members = new Map<string, Member>();
   #lastId = 0;
@@ -101,8 +113,9 @@ class WatchConnection {
   #isOpen = false;
   #cancelTimer: () => void;
 
-  constructor(options: Required<WatchSocketOptions>) {
+  constructor(options: Required<WatchSocketOptions>, token: LastToken) {
     this.#options = options;
+    this.#token = token;
     this.#cancelTimer = options.setTimer(
       () => this.#end({ type: "lost", code: ABNORMAL_CLOSE, reason: "not open in time" }),
       OPEN_TIMEOUT_MS,
@@ -128,15 +141,22 @@ class WatchConnection {
   async #open(): Promise<void> {
     const { url, token, openSocket } = this.#options;
     try {
-      const bearer = await token();
+      const last = this.#token;
+      const bearer = await token(last.isBad === true ? last.text : undefined);
+      last.text = bearer;
+      last.isBad = false;
       if (this.isOver) return;
       this.#socket = openSocket(
         { url, token: bearer },
         {
           onOpen: () => this.#onOpen(),
           onMessage: (text) => this.#onMessage(text),
-          onClose: (code, reason) => this.#end({ type: "lost", code, reason }),
-          onRefused: (error) => this.#end({ type: "refused", error }),
+          onClose: (code, reason) => this.#onLost(code, reason),
+          onRefused: (error) => {
+            if (this.#options.renews && error.status === 401)
+              this.#onLost(closeCodes.unauthenticated, error.message);
+            else this.#end({ type: "refused", error });
+          },
         },
       );
     } catch (thrown) {
@@ -202,6 +222,12 @@ class WatchConnection {
     if (new TextEncoder().encode(text).length > LONGEST_FRAME) return false;
     this.#socket?.send(text);
     return true;
+  }
+
+  #onLost(code: number, reason: string): void {
+    const { renews } = this.#options;
+    if (code === closeCodes.unauthenticated) this.#token.isBad = true;
+    this.#end({ type: "lost", code, reason, ...(renews && { renews }) });
   }
 
   #end(event: ConnectionEvent): void {

@@ -101,6 +101,43 @@ test("a read that is refused for good is not repeated", async () => {
   expect(requests).toHaveLength(1);
 });
 
+describe("a token that the server refuses", () => {
+  const unauthenticated: Answer = {
+    status: 401,
+    body: new KvError("unauthenticated", "the token has expired").toBody(),
+  };
+  const startWith = (good: string) =>
+    startFakeGateway({
+      answer: ({ headers }) =>
+        headers.authorization === `Bearer ${good}`
+          ? { body: wireEntry("k", 1, 1) }
+          : unauthenticated,
+    });
+
+  test("is replaced by another one, once, also for a write, which did not happen", async () => {
+    const { url, requests } = await startWith("new");
+    const getToken = vi.fn((refused?: string) => (refused === undefined ? "old" : "new"));
+    await createClient({ serverUrl: url, getToken }).kv().bucket("b").put("k", 1);
+    expect(getToken.mock.calls).toEqual([[undefined], ["old"]]);
+    expect(requests).toHaveLength(2);
+  });
+
+  test("is not sent again when there is no other, or that is refused as well", async () => {
+    const { url, requests } = await startWith("none");
+    const clients = [{ apiKey: "old" }, { getToken: () => "old" }].map((how) =>
+      createClient({ serverUrl: url, ...how }),
+    );
+    for (const client of clients) {
+      expect(await failureOf(client.kv().listBuckets())).toMatchObject({ status: 401 });
+    }
+    expect(requests).toHaveLength(2);
+    let count = 0;
+    const client = createClient({ serverUrl: url, getToken: () => `t${++count}` });
+    expect(await failureOf(client.kv().listBuckets())).toMatchObject({ status: 401 });
+    expect(requests).toHaveLength(4);
+  });
+});
+
 describe("a call ends with code", () => {
   test("timeout when there is no answer in time", async () => {
     const { url } = await startFakeGateway({ answer: () => "never" });

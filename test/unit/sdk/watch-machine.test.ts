@@ -261,6 +261,28 @@ describe("a watch that the server ends", () => {
   });
 });
 
+describe("a token that expires under a watch", () => {
+  const expired: WatchEvent = { type: "lost", code: 4401, reason: "expired", renews: true };
+
+  test("is replaced, and the watch goes on at once where it was", () => {
+    const { state, effects } = run(...goesLive, expired);
+    expect(state.name).toBe("waiting");
+    expect(effects.slice(-2)).toEqual([{ type: "disconnect" }, { type: "wait", attempt: 0 }]);
+    const next = run(...goesLive, expired, events.retry);
+    expect(next.effects.at(-1)).toEqual({ type: "connect", since: next.state.position });
+    expect(next.state.position).toBeDefined();
+  });
+
+  test("is the end when the next ones are refused, too, or there is none", () => {
+    const { state } = run(...goesLive, expired, events.retry, expired, events.retry);
+    expect(state.name).toBe("connecting");
+    const ended = run(...goesLive, expired, events.retry, expired, events.retry, expired);
+    expect(ended.state.name).toBe("closed");
+    expect(ended.effects.at(-1)).toMatchObject({ type: "finish", info: { code: 4401 } });
+    expect(run(...goesLive, { ...expired, renews: false }).state.name).toBe("closed");
+  });
+});
+
 describe("the end of a watch", () => {
   const endOf = (...sequence: WatchEvent[]) =>
     run(...sequence).effects.flatMap((effect) => (effect.type === "finish" ? [effect.info] : []));

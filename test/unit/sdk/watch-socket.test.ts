@@ -12,7 +12,9 @@ interface FakeSocket {
 }
 
 /** A shared socket whose sockets, timers and chance are in the test's hands. */
-function start(token: () => Promise<string | undefined> = () => Promise.resolve("t")) {
+function start(
+  token: (refused?: string) => Promise<string | undefined> = () => Promise.resolve("t"),
+) {
   const sockets: FakeSocket[] = [];
   const timers = new Map<() => void, number>();
   let chance = 0;
@@ -294,4 +296,17 @@ describe("without watches the socket", () => {
     watch("a");
     expect((await open(2)).sent).toHaveLength(1);
   });
+});
+
+test("a token that has expired is told to whoever gives the next one", async () => {
+  const token = vi.fn((refused?: string) => Promise.resolve(refused === undefined ? "a" : "b"));
+  const { watch, open, socket } = start(token);
+  watch("b");
+  (await open()).handlers.onClose(4401, "expired");
+  watch("b");
+  expect((await socket(2)).request.token).toBe("b");
+  (await open(2)).handlers.onClose(1006, "");
+  watch("b");
+  expect((await socket(3)).request.token).toBe("a");
+  expect(token.mock.calls).toEqual([[undefined], ["a"], [undefined]]);
 });
