@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { milliseconds } from "../../support/format.js";
+import { median, medianInterval } from "../../support/statistics.js";
 import { result } from "../../support/targets.js";
+import { targets } from "../targets.js";
 import { lossResult, measureRound, summary } from "../rounds.js";
 import { startStack } from "../stack.js";
 
@@ -13,17 +15,7 @@ const RATE = 500;
  */
 const FLOOD = { prefix: "flood.x", keys: 16, count: 64, size: 128 * 1024 };
 /** How long everything has to come to rest after it, in milliseconds. */
-const CALM = 1_000;
-/** How much the rounds may differ: largest over smallest. */
-const CLEAR = 2;
-
-/** Largest over smallest of some numbers; of ten and more without the two on the outside. */
-function spread(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const inner = sorted.length < 10 ? sorted : sorted.slice(1, -1);
-  return inner.at(-1) / inner[0];
-}
-
+const CALM = 700;
 /** What happens before every round, with and without the socket, so that it makes no difference but for that. */
 async function flood(writer) {
   await writer.call("flood", { bucket: "bench", ...FLOOD });
@@ -73,22 +65,24 @@ export async function stalled({ lifetime, folder, pace, options, say }) {
     { load: `${RATE} updates/s beside a stalled socket`, sockets: SIZE },
     rounds.beside,
   );
-  // Where all rounds together differ by more than that, either it changes much or nobody can tell.
-  const isClear =
-    spread(
-      Object.values(rounds)
-        .flat()
-        .map(({ p99 }) => p99),
-    ) <= CLEAR;
-  const change = isClear ? beside.p99 / without.p99 : NaN;
+  // Each round is compared with the one beside it: what is slow on the machine for a while is slow for both.
+  const ratios = (of) => rounds.beside.map((round, i) => of(round) / of(rounds.without[i]));
+  const late = ratios(({ p99 }) => p99);
+  const change = median(late);
+  const [least, most] = medianInterval(late);
+  const { isMet } = targets.stalled;
+  // Where it could as well be on the other side of the target, nobody can tell.
+  const isClear = isMet(least) === isMet(most);
+  const work = median(ratios(({ cpu }) => cpu.server));
   say(`p99 ${milliseconds(without.p99)} without, ${milliseconds(beside.p99)} beside`);
+  const times = (ratio) => `${ratio.toFixed(2)} x`;
   return {
     measurements: [without, beside],
     results: [
       result(
         "stalled",
-        change,
-        `p99 ${milliseconds(beside.p99)}; without it ${milliseconds(without.p99)}; medians of ${rounds.beside.length} rounds each${isClear ? "" : ", which differ too much among themselves: is the machine busy?"}`,
+        isClear ? change : NaN,
+        `median of ${late.length} pairs of rounds, of all such pairs between ${times(least)} and ${times(most)}; p99 ${milliseconds(beside.p99)}, without it ${milliseconds(without.p99)}; CPU per delivery ${times(work)}${isClear ? "" : `; ${times(change)}, but the rounds differ too much: is the machine busy?`}`,
       ),
       lossResult("stalled-losses", [without, beside]),
     ],
