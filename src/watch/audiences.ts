@@ -40,14 +40,10 @@ export class Audiences {
 
   /** Makes a watch live that has got everything up to the present. */
   admit(watcher: Watcher): void {
-    for (const shard of this.#shards) {
-      if (!shard.hasRoom) continue;
-      shard.add(watcher);
-      return;
-    }
-    const shard = new Shard(this.#host);
-    this.#shards.add(shard);
+    const shard = this.#withRoom() ?? new Shard(this.#host);
     shard.add(watcher);
+    // Those who were in it may have left just now, and it with them.
+    this.#shards.add(shard);
   }
 
   /** A watch is not live any more, if it was. */
@@ -98,6 +94,11 @@ export class Audiences {
   /** Hands all that waits over to the members. */
   flush(): void {
     for (const shard of this.#shards) shard.flush();
+  }
+
+  #withRoom(): Shard | undefined {
+    for (const shard of this.#shards) if (shard.hasRoom) return shard;
+    return undefined;
   }
 
   #add(audience: Audience, frame: Frame): number {

@@ -369,8 +369,9 @@ export class Channel
     if (members === undefined || audience.isPlain) return;
     watcher.mark(() => {
       // Nothing waits for the watch now, but something may wait for its shard's turn.
-      const position = this.#positionOf(audience, members.shard.position);
-      return readyFrame(audience.dialect, position, watcher.count);
+      const revision = members.shard.position;
+      this.#flushed = Math.max(this.#flushed, revision);
+      return readyFrame(audience.dialect, this.#positionOf(audience, revision), watcher.count);
     });
   }
 
