@@ -20,17 +20,16 @@ export interface BucketAddress extends ClientOptions {
  * @throws TypeError when it is none
  */
 export function addressOf(url: string): BucketAddress {
-  let end: number | undefined;
   try {
-    end = new URL(url).pathname.length > 1 ? url.lastIndexOf("/") : undefined;
+    if (new URL(url).pathname.length <= 1) return { serverUrl: url };
+    const [, serverUrl, bucket] = /^(.*)\/([^/]+)\/*$/.exec(url)!;
+    return { serverUrl, bucket: decodeURIComponent(bucket!) };
   } catch (cause) {
     throw new TypeError(
       `${JSON.stringify(url)} is no address: give one such as "http://localhost:9123/sessions"`,
       { cause },
     );
   }
-  if (end === undefined) return { serverUrl: url };
-  return { serverUrl: url.slice(0, end), bucket: decodeURIComponent(url.slice(end + 1)) };
 }
 
 export class ImplicitBucket {
@@ -75,8 +74,8 @@ export class ImplicitBucket {
     }
   }
 
-  /** The keys that begin with a prefix, which may be empty, as many at a time as fit into a batch. */
-  async *keys(prefix: string): AsyncGenerator<string[], void, undefined> {
+  /** The keys that begin with a prefix, by default all, as many at a time as fit into a batch. */
+  async *keys(prefix = ""): AsyncGenerator<string[], void, undefined> {
     let page: string[] = [];
     const all = this.bucket.list({
       ...(prefix === "" ? {} : { prefix }),

@@ -160,9 +160,8 @@ function started(
         onReady: () => resolve(watcher),
         onError,
         onClose: ({ error }) => {
-          if (error === undefined) return;
-          onError?.(error);
-          reject(error);
+          // Once it has begun, onError has been told.
+          if (error !== undefined) reject(error);
         },
       },
       {

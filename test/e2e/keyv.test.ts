@@ -215,7 +215,12 @@ test("an address names the server and the bucket, and one that is none is refuse
     url: "https://kv.example.com/base",
     bucket: "sessions",
   });
-  expect(new KeyvJetbucket("http://localhost:9123").opts).toMatchObject({ bucket: "keyv" });
+  expect(new KeyvJetbucket("http://localhost:9123/a%2Db/").opts).toMatchObject({
+    url: "http://localhost:9123",
+    bucket: "a-b",
+  });
+  expect(() => new KeyvJetbucket("http://localhost:9123/%zz")).toThrow(TypeError);
+  expect(new KeyvJetbucket("http://localhost:9123/").opts).toMatchObject({ bucket: "keyv" });
   expect(() => new KeyvJetbucket("localhost")).toThrow(TypeError);
   expect(() => new KeyvJetbucket("redis://localhost/1")).toThrow(TypeError);
 });

@@ -281,6 +281,7 @@ describe("a watch", () => {
         expect.objectContaining({ code: "bucket_not_found" }),
       ),
     );
+    expect(onWatchError).toHaveBeenCalledTimes(1);
     const { storage: without } = newStorage({ create: false });
     await expect(without.watch(() => undefined)).rejects.toMatchObject({
       code: "bucket_not_found",
