@@ -1,4 +1,5 @@
 import { mkdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { post } from "../support/client.js";
 import { startModule } from "../support/module-process.js";
 import { startNats } from "../support/nats.js";
@@ -40,7 +41,9 @@ export async function startStack(
   const data = `${folder}/${name}-${++started}`;
   mkdirSync(data, { recursive: true });
   const { kind, module: server, isDisposable = false } = systems[name];
-  const nats = await startNats(lifetime, data, "2m", kind === "nats" ? WEBSOCKET : "");
+  // The core that `npm start` leaves to the gateway must not be missing where there is none, or where NATS does the work.
+  const cores = kind === "jetbucket" ? undefined : availableParallelism();
+  const nats = await startNats(lifetime, data, "2m", kind === "nats" ? WEBSOCKET : "", cores);
   const env = { NATS_URL: nats.url };
   const writer = await startModule(lifetime, module("writer.js"), { env });
   if (kind !== "jetbucket") {

@@ -8,9 +8,10 @@ import { startNatsServer } from "../../dist/nats/embedded.js";
  *
  * @param {string} syncInterval "always", or a time such as "2m"
  * @param {string} extraConfig more lines for its configuration
+ * @param {number} [cores] that it uses at most; as with `npm start` unless told
  * @returns `{ url, pid, version, monitoring, websocket }`; the last one where the configuration asks for it
  */
-export async function startNats(lifetime, folder, syncInterval, extraConfig = "") {
+export async function startNats(lifetime, folder, syncInterval, extraConfig = "", cores) {
   const { path: binary } = await findNatsServer({ onProgress: console.error });
   const dataDir = join(folder, "jetbucket");
   const server = await startNatsServer({
@@ -18,6 +19,7 @@ export async function startNats(lifetime, folder, syncInterval, extraConfig = ""
     dataDir,
     port: 0,
     syncInterval,
+    ...(cores !== undefined && { cores }),
     extraConfig: `http: "127.0.0.1:-1"\n${extraConfig}`,
   });
   lifetime.own(() => server.stop());

@@ -51,11 +51,13 @@ export const DEFAULT_GUARDIAN: GuardianKind = process.platform === "win32" ? "no
  * program itself; with "node" it is the program's parent, which passes on its exit code.
  *
  * @param output a file descriptor that gets the program's standard output and error
+ * @param env variables that it has beside ours
  */
 export function spawnGuarded(
   program: string,
   parameters: readonly string[],
   output: number,
+  env: NodeJS.ProcessEnv = {},
   kind: GuardianKind = DEFAULT_GUARDIAN,
 ): ChildProcess {
   const [guardian, script] =
@@ -66,7 +68,7 @@ export function spawnGuarded(
     detached: true,
     windowsHide: true,
     stdio: ["pipe", output, output],
-    env: withoutOurs(process.env),
+    env: { ...withoutOurs(process.env), ...env },
   });
   // The other end may be gone by the time we say goodbye.
   child.stdin?.on("error", () => undefined);

@@ -1,6 +1,6 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { Kvm } from "@nats-io/kv";
@@ -226,4 +226,20 @@ server.listen(0, "127.0.0.1", () => {
   await server.stop();
   expect(performance.now() - before).toBeLessThan(4000);
   expect(await server.exited).toEqual({ code: null, signal: "SIGKILL" });
+});
+
+test("one of two cores is left to this process, unless told otherwise", async () => {
+  const coresOf = async (options: Partial<EmbeddedNatsOptions>): Promise<number> => {
+    const dataDir = await mkdtemp(join(folder, "cores-"));
+    await start({ dataDir, extraConfig: 'http: "127.0.0.1:-1"', ...options });
+    const ports = join(dataDir, "nats", "ports");
+    const [file] = await readdir(ports);
+    const text = await readFile(join(ports, file!), "utf8");
+    const { monitoring } = JSON.parse(text) as { monitoring: string[] };
+    const response = await fetch(`${monitoring[0]!}/varz`);
+    return ((await response.json()) as { gomaxprocs: number }).gomaxprocs;
+  };
+  const all = availableParallelism();
+  expect(await coresOf({})).toBe(all === 2 ? 1 : all);
+  expect(await coresOf({ cores: 2 })).toBe(2);
 });

@@ -112,7 +112,7 @@ describe("the guardian for systems without a shell", () => {
       { spawnGuarded: "guardian.ts" },
       `import { openSync } from "node:fs";
        const program = "console.log(process.pid); process.stdin.resume(); setInterval(() => {}, 1000)";
-       const child = spawnGuarded(process.execPath, ["-e", program], 1, "node");
+       const child = spawnGuarded(process.execPath, ["-e", program], 1, {}, "node");
        ${then}`,
     );
 
