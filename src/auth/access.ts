@@ -78,6 +78,7 @@ export class Access implements Authenticator, MirrorListener {
   #mirror!: Mirror;
   #isRequired: boolean;
   #notes!: NodeJS.Timeout;
+  #isNoting = false;
   #refreshing: Promise<void> | undefined;
   #nextRefresh: Promise<void> | undefined;
 
@@ -413,6 +414,8 @@ export class Access implements Authenticator, MirrorListener {
   }
 
   async #noteUses(interval: number): Promise<void> {
+    if (this.#isNoting) return;
+    this.#isNoting = true;
     try {
       for (const key of this.#live.unnoted(interval)) {
         const { usedAt } = key;
@@ -421,6 +424,8 @@ export class Access implements Authenticator, MirrorListener {
       }
     } catch {
       // The next round tries again.
+    } finally {
+      this.#isNoting = false;
     }
   }
 }
