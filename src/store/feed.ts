@@ -269,7 +269,12 @@ export class Feed {
    * one: the news of it can come after this one was created.
    */
   async bucketDeleted(): Promise<void> {
-    await this.verify().catch(() => undefined);
+    try {
+      await this.verify();
+    } catch {
+      // Either it has ended, or NATS did not answer: then it is asked until it does.
+      this.#lose("the bucket may be gone");
+    }
   }
 
   async #subscribe(): Promise<FeedConsumer> {
