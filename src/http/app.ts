@@ -2,6 +2,7 @@ import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Access } from "../auth/access.ts";
 import type { Configs } from "../configs/configs.ts";
+import { forgeRoutes } from "../dialects/forge/routes.ts";
 import { kestraRoutes } from "../dialects/kestra/routes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Secrets } from "../secrets/secrets.ts";
@@ -81,8 +82,10 @@ export function createApp(deps: AppDeps): App {
   configRoutes(app, `${IRONFLOW}/api/v1/config`, configs);
   secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets, revealToAllButPages);
 
+  const host = hostOf(buckets, log);
+  forgeRoutes(app, "/compat/forge", host, secrets, revealToAllButPages);
   // Kestra's paths can have any word where ours have theirs: they are looked at when nothing else fits.
-  const kestra = kestraRoutes(hostOf(buckets, log));
+  const kestra = kestraRoutes(host);
   app.notFound((c) => kestra.fetch(c.req.raw, c.env));
   kestra.notFound((c) =>
     errorAnswer(c, new KvError("not_found", `there is nothing at ${c.req.path}`), log),
@@ -101,7 +104,13 @@ export function createApp(deps: AppDeps): App {
             ? preflight(crossOrigin)
             : app.fetch(request, { ...bindings, principal, crossOrigin } satisfies Edge),
         (error, crossOrigin) =>
-          errorResponse(error, log, requestIdFrom(headers["x-request-id"]), crossOrigin),
+          errorResponse(
+            error,
+            log,
+            requestIdFrom(headers["x-request-id"]),
+            request.url,
+            crossOrigin,
+          ),
       );
     },
     direct: logsRequests

@@ -1,5 +1,6 @@
 import type { Context } from "hono";
 import type { Logger } from "pino";
+import { forgeErrorForm } from "../dialects/forge/errors.ts";
 import { KvError } from "../protocol/errors.ts";
 import { crossOriginHeaders, type Answer } from "./answer.ts";
 import { requestId } from "./request-id.ts";
@@ -31,16 +32,42 @@ export function errorHeaders(error: KvError): Record<string, string> {
   };
 }
 
-/** The answer to a request that failed. */
-export function errorAnswer(c: Context, thrown: unknown, log: Logger): Response {
-  return errorResponse(thrown, log, requestId(c), crossOriginHeaders(c));
+/** How an error is told, as those expect it who ask. */
+type ErrorForm = (
+  error: KvError,
+  id: string,
+) => { status: number; body: unknown; headers?: Record<string, string> };
+
+const ownForm: ErrorForm = (error, id) => ({ status: error.status, body: error.toBody(id) });
+
+/** Where clients of other systems ask, and how they are told of errors. */
+const dialectForms: readonly [path: string, form: ErrorForm][] = [
+  ["/compat/forge/", forgeErrorForm],
+];
+
+function errorFormOf(url: string): ErrorForm {
+  const start = url.indexOf("/", url.indexOf("//") + 2);
+  return dialectForms.find(([path]) => url.startsWith(path, start))?.[1] ?? ownForm;
 }
 
-/** The answer to a request that failed before there was a route for it, see {@link refusal}. */
+/** The answer to a request that failed. */
+export function errorAnswer(c: Context, thrown: unknown, log: Logger): Response {
+  return errorResponse(thrown, log, requestId(c), c.req.url, crossOriginHeaders(c));
+}
+
+/**
+ * The answer to a request that failed before there was a route for it, see {@link refusal}.
+ *
+ * @param url of the request, which decides how the error is told
+ */
 export function errorResponse(
-  ...failure: [thrown: unknown, log: Logger, id: string, more?: Readonly<Record<string, string>>]
+  thrown: unknown,
+  log: Logger,
+  id: string,
+  url: string,
+  more?: Readonly<Record<string, string>>,
 ): Response {
-  const { body, status, headers } = refusal(...failure);
+  const { body, status, headers } = refusal(thrown, log, id, more, errorFormOf(url));
   return new Response(body as string, { status, headers });
 }
 
@@ -55,10 +82,17 @@ export function refusal(
   log: Logger,
   id: string,
   more?: Readonly<Record<string, string>>,
+  form = ownForm,
 ): Answer {
   const error = publicError(thrown, log, id);
-  const headers: Record<string, string> = { ...more, ...errorHeaders(error), "X-Request-Id": id };
+  const { status, body, headers: own } = form(error, id);
+  const headers: Record<string, string> = {
+    ...more,
+    ...errorHeaders(error),
+    ...own,
+    "X-Request-Id": id,
+  };
   const allow = error.details?.allow;
   if (error.code === "method_not_allowed" && Array.isArray(allow)) headers.Allow = allow.join(", ");
-  return { body: JSON.stringify(error.toBody(id)), status: error.status, headers };
+  return { body: JSON.stringify(body), status, headers };
 }
