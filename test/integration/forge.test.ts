@@ -12,6 +12,7 @@ import { installForge } from "../../src/sdk/forge.ts";
 import { call, callJson, startGateway, type Answer, type TestGateway } from "../support/gateway.ts";
 import { connectForeign } from "../support/jetstream.ts";
 import { eventually } from "../support/eventually.ts";
+import { openEvents } from "../support/events-client.ts";
 import { startTestNats } from "../support/nats.ts";
 
 const fields = [MetadataField.CREATED_AT, MetadataField.UPDATED_AT, MetadataField.EXPIRE_TIME];
@@ -688,6 +689,7 @@ describe("a secret", () => {
 
   test("is in no other space, no listing, no watch, and nowhere in the clear", async () => {
     await kvs.set("both", "open");
+    const watch = await openEvents(native("watch"));
     await kvs.set("key", "open");
     await kvs.setSecret("both", "hidden-value");
     await kvs.setSecret("secret", { deep: "hidden-value" });
@@ -698,6 +700,12 @@ describe("a secret", () => {
     expect(successfulKeys).toEqual([{ key: "both", value: "open" }]);
     await kvs.delete("both");
     expect(await kvs.getSecret("both")).toBe("hidden-value");
+    await eventually(() => watch.pairs.at(-1)).toEqual(["both", undefined]);
+    expect(watch.pairs).toEqual([
+      ["both", "open"],
+      ["key", "open"],
+      ["both", undefined],
+    ]);
     expect((await call("GET", native("keys"))).body.keys).toEqual(["key"]);
     const names = (await call("GET", `${gateway.api}/buckets`)).body.buckets as { name: string }[];
     expect(names.filter(({ name }) => /secret|SYS/.test(name))).toEqual([]);
@@ -734,8 +742,9 @@ describe("a secret", () => {
     const without = await startGateway(gateway.server);
     undo();
     undo = installForge({ serverUrl: without.url, bucket });
-    for (const work of [kvs.getSecret("s"), kvs.setSecret("s", 2), kvs.deleteSecret("s")])
-      expect(await codeOf(work)).toBe("SECRETS_DISABLED");
+    expect(await codeOf(kvs.getSecret("s"))).toBe("SECRETS_DISABLED");
+    expect(await codeOf(kvs.setSecret("s", 2))).toBe("SECRETS_DISABLED");
+    expect(await codeOf(kvs.deleteSecret("s"))).toBe("SECRETS_DISABLED");
     expect(await kvs.get("s")).toBeUndefined();
   });
 });
