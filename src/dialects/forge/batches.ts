@@ -44,7 +44,7 @@ export class ForgeBatches {
     return each(request, told, async (item, { bucket, grants }) => {
       const { key, value, options } = parse(batchSetSchema, item);
       grants.require("write", bucket, key);
-      const stored = valueOf(value, forgeLimits.value);
+      const stored = valueOf(value);
       await this.#keys.write(bucket, key, stored, ttlOf(options?.ttl));
       return JSON.stringify({ key });
     });

@@ -9,7 +9,6 @@ import { Turns } from "../../store/turns.ts";
 import {
   checkKey,
   deleteSchema,
-  forgeLimits,
   getSchema,
   parse,
   setSchema,
@@ -96,7 +95,7 @@ export class ForgeKeys {
     const { keyPolicy, returnValue, returnMetadataFields } = options;
     grants.require("write", bucket, key);
     if (returnValue === "PREVIOUS") grants.require("read", bucket, key);
-    const stored = valueOf(value, forgeLimits.value);
+    const stored = valueOf(value);
     const written = await this.write(bucket, key, stored, {
       ...ttlOf(options.ttl),
       ...(keyPolicy === "FAIL_IF_EXISTS" ? { condition: { kind: "absent" } } : {}),

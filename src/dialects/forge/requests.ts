@@ -3,7 +3,7 @@ import { z } from "zod";
 import { parseTtl, type Ttl } from "../../protocol/durations.ts";
 import { limits } from "../../protocol/limits.ts";
 import { parseWith } from "../../protocol/messages.ts";
-import { jsonValue, type Value } from "../../protocol/values.ts";
+import { jsonValue, valueFromJson, type Value } from "../../protocol/values.ts";
 import { ForgeError } from "./errors.ts";
 
 /** Forge's limits. Sizes are bytes of JSON without spaces. */
@@ -123,11 +123,22 @@ export function checkKey(key: string): void {
 }
 
 /**
- * A value, ready to be stored.
+ * A value, ready to be stored: a string as text, as all other clients store it, anything else as JSON.
  *
  * @throws ForgeError `MAX_DEPTH`, `MAX_SIZE`
  */
-export function valueOf(value: unknown, limit: number): Value {
+export function valueOf(value: unknown): Value {
+  const stored = jsonOf(value, forgeLimits.value);
+  // Half of a surrogate pair can be said in JSON alone.
+  return typeof value === "string" && value.isWellFormed() ? valueFromJson(value, "text") : stored;
+}
+
+/**
+ * The JSON of a value.
+ *
+ * @throws ForgeError `MAX_DEPTH`, `MAX_SIZE`
+ */
+export function jsonOf(value: unknown, limit: number): Value {
   checkDepth(value);
   const stored = jsonValue(value);
   if (stored.bytes.length > limit) {

@@ -12,7 +12,7 @@ import {
   parse,
   setSchema,
   ttlOf,
-  valueOf,
+  jsonOf,
   type MetadataField,
 } from "./requests.ts";
 
@@ -98,7 +98,7 @@ export class ForgeSecrets {
 
 /** A string is stored as it is, so that it is the same to whoever reveals it elsewhere; all else is stored as JSON. */
 function textOf(value: unknown): { text: string; label: string | undefined; json: string } {
-  const json = utf8(valueOf(value, forgeLimits.secret).bytes)!;
+  const json = utf8(jsonOf(value, forgeLimits.secret).bytes)!;
   return typeof value === "string" && value.isWellFormed()
     ? { text: value, label: undefined, json }
     : { text: json, label: JSON_LABEL, json };

@@ -37,7 +37,7 @@ export function transactions(buckets: Buckets): Handler {
     }
     const steps: Step[] = [
       ...set.map(({ key, conditions, value: given, options }) => {
-        const value = valueOf(given, forgeLimits.value);
+        const value = valueOf(given);
         const ttl = ttlOf(options?.ttl);
         const make = (latest: Entry | undefined): Unconditional => ({
           op: "put",
