@@ -10,6 +10,7 @@ import type { Principal } from "./auth/principal.ts";
 import { root, RootKey } from "./auth/root-key.ts";
 import { Vault } from "./auth/vault.ts";
 import { Configs } from "./configs/configs.ts";
+import { ConfigWatches } from "./configs/watches.ts";
 import { createApp } from "./http/app.ts";
 import { originPolicy } from "./http/origins.ts";
 import { WatchServer } from "./http/watch.ts";
@@ -222,8 +223,10 @@ async function serve(
     settings.allowedOrigins,
     () => settings.insecure || access.isRequired,
   );
+  const configWatches = new ConfigWatches(buckets, hub);
   const watches = new WatchServer({
     hub,
+    configs: configWatches,
     log,
     origins,
     authenticator: access,
@@ -249,6 +252,7 @@ async function serve(
     await listen(http, settings.port, settings.host);
   } catch (error) {
     offConnection();
+    configWatches.close();
     watches.close();
     await hub.close();
     await access.close();
@@ -258,6 +262,7 @@ async function serve(
   const close = async (): Promise<void> => {
     isOpen = false;
     const closed = new Promise<void>((resolve) => http.close(() => resolve()));
+    configWatches.close();
     await hub.close();
     watches.goAway();
     // Connections whose last request has been answered would be kept alive for the next one.

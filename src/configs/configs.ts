@@ -8,7 +8,8 @@ import { checkCondition, type Condition } from "../store/conditions.ts";
 import { documentJson, mergeShallow, parseDocument } from "./document.ts";
 import { Turns } from "../store/turns.ts";
 
-const BUCKET = "SYS_config_";
+/** What the names of the environments' buckets begin with. */
+export const CONFIG_BUCKET = "SYS_config_";
 
 /** A config document, its data as JSON text. */
 export interface ConfigDocument extends ConfigInfo {
@@ -46,7 +47,9 @@ export class Configs {
   /** All documents without their data, sorted by name. */
   async list(environment: string): Promise<ConfigInfo[]> {
     const options = { headersOnly: true };
-    return (await this.#buckets.systemEntries(BUCKET + environment, everyKey, options)).map(infoOf);
+    return (await this.#buckets.systemEntries(CONFIG_BUCKET + environment, everyKey, options)).map(
+      infoOf,
+    );
   }
 
   /**
@@ -107,11 +110,11 @@ export class Configs {
   }
 
   #read<T>(environment: string, read: (bucket: Bucket) => Promise<T>): Promise<T | undefined> {
-    return this.#buckets.readSystem(BUCKET + environment, read);
+    return this.#buckets.readSystem(CONFIG_BUCKET + environment, read);
   }
 
   #write<T>(environment: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
-    return this.#buckets.writeSystem(BUCKET + environment, write);
+    return this.#buckets.writeSystem(CONFIG_BUCKET + environment, write);
   }
 }
 

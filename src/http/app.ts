@@ -68,7 +68,7 @@ export function createApp(deps: AppDeps): App {
   pastRoutes(app, BUCKETS, buckets);
   updateRoutes(app, BUCKETS, buckets);
   bucketRoutes(app, BUCKETS, buckets);
-  watchRoutes(app, "/api/v1/kv", watches);
+  watchRoutes(app, "/api/v1", watches);
   configRoutes(app, "/api/v1/config", configs);
   secretRoutes(app, "/api/v1/secrets", secrets, revealToAllButPages);
   accessRoutes(app, "/api/v1", access);
@@ -78,7 +78,7 @@ export function createApp(deps: AppDeps): App {
   // The clients of Ironflow for Go and Python know the same routes, and values in base64 only.
   keyRoutes(app, IRONFLOW + BUCKETS, buckets, base64EntryJson);
   bucketRoutes(app, IRONFLOW + BUCKETS, buckets);
-  watchRoutes(app, `${IRONFLOW}/api/v1/kv`, watches);
+  watchRoutes(app, `${IRONFLOW}/api/v1`, watches);
   configRoutes(app, `${IRONFLOW}/api/v1/config`, configs);
   secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets, revealToAllButPages);
 

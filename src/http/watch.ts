@@ -6,18 +6,27 @@ import type { Logger } from "pino";
 import type { WebSocket } from "ws";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Principal } from "../auth/principal.ts";
+import type { ConfigWatches } from "../configs/watches.ts";
 import { SUBPROTOCOL } from "../protocol/close-codes.ts";
 import { KvError } from "../protocol/errors.ts";
-import type { Hub, HubStats, Prepared } from "../watch/hub.ts";
-import type { End } from "../watch/watch.ts";
+import { environmentOf } from "../protocol/messages.ts";
+import type { Hub, HubStats } from "../watch/hub.ts";
+import type { Begin, End } from "../watch/watch.ts";
 import { credentialsOfHandshake } from "./credentials.ts";
 import { publicError } from "./errors.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { newRequestId } from "./request-id.ts";
-import { BucketSocket } from "./watch/bucket-socket.ts";
 import { EventStream } from "./watch/events.ts";
 import { MultiplexSocket, type MultiplexDeps } from "./watch/multiplex.ts";
-import { parseAddress, type WatchTarget } from "./watch/request.ts";
+import {
+  isOfConfig,
+  parseAddress,
+  permit,
+  sinceOf,
+  type ConfigTarget,
+  type WatchTarget,
+} from "./watch/request.ts";
+import { SingleSocket } from "./watch/single-socket.ts";
 import { Sockets, type SocketKind } from "./watch/sockets.ts";
 import {
   destroyOnError,
@@ -29,6 +38,7 @@ import {
 
 export interface WatchServerOptions {
   hub: Hub;
+  configs: ConfigWatches;
   log: Logger;
   origins: OriginPolicy;
   authenticator: Authenticator;
@@ -47,6 +57,7 @@ export interface WatchStats extends HubStats {
 
 export class WatchServer {
   readonly #hub: Hub;
+  readonly #configs: ConfigWatches;
   readonly #origins: OriginPolicy;
   readonly #authenticator: Authenticator;
   readonly #sockets: Sockets;
@@ -54,8 +65,17 @@ export class WatchServer {
   readonly #multiplexDeps: MultiplexDeps;
   readonly #refuse: (socket: Duplex, thrown: unknown) => void;
 
-  constructor({ hub, log, origins, authenticator, maxSockets, pingInterval }: WatchServerOptions) {
+  constructor({
+    hub,
+    configs,
+    log,
+    origins,
+    authenticator,
+    maxSockets,
+    pingInterval,
+  }: WatchServerOptions) {
     this.#hub = hub;
+    this.#configs = configs;
     this.#origins = origins;
     this.#authenticator = authenticator;
     this.#sockets = new Sockets(maxSockets ?? Infinity, pingInterval ?? DEFAULT_PING_INTERVAL);
@@ -99,15 +119,16 @@ export class WatchServer {
    * another request that is still being answered on the same connection; nothing is answered then
    */
   async streamEvents(
-    { bucket, options }: WatchTarget,
+    target: WatchTarget | ConfigTarget,
+    request: IncomingMessage,
     outgoing: ServerResponse,
     principal: Principal,
     headers: Readonly<Record<string, string>> | undefined,
   ): Promise<void> {
-    const prepared = await this.#prepare("events", bucket, principal);
+    const begin = await this.#prepare("events", target, request, principal);
     const { socket, destroyed } = outgoing;
     if (socket !== null && !destroyed) {
-      new EventStream(outgoing, socket, headers, this.#sockets, principal).watch(prepared, options);
+      new EventStream(outgoing, socket, headers, this.#sockets, principal).watch(begin);
       return;
     }
     this.#sockets.release("events");
@@ -163,15 +184,15 @@ export class WatchServer {
       });
       return;
     }
-    const { bucket, options } = target;
-    if (options.since !== undefined && !offersSubprotocol(request)) {
+    if (sinceOf(target) !== undefined && !offersSubprotocol(request)) {
       throw new KvError("invalid_request", `"since" needs the subprotocol ${SUBPROTOCOL}`, {
         details: { field: "since" },
       });
     }
-    const prepared = await this.#prepare("bucket", bucket, principal);
-    this.#take("bucket", request, head, (ws, tcp) =>
-      new BucketSocket(ws, tcp, this.#sockets, principal).watch(prepared, options),
+    const kind = isOfConfig(target) ? "config" : "bucket";
+    const begin = await this.#prepare(kind, target, request, principal);
+    this.#take(kind, request, head, (ws, tcp) =>
+      new SingleSocket(kind, ws, tcp, this.#sockets, principal).watch(begin),
     );
   }
 
@@ -196,17 +217,31 @@ export class WatchServer {
     open(ws, tcp);
   }
 
-  /** Takes the room for a socket and makes its bucket ready; the room is given back when that fails. */
-  async #prepare(kind: SocketKind, bucket: string, principal: Principal): Promise<Prepared> {
+  /** Takes the room for a socket and makes its watch ready; the room is given back when that fails. */
+  async #prepare(
+    kind: SocketKind,
+    target: WatchTarget | ConfigTarget,
+    request: IncomingMessage,
+    principal: Principal,
+  ): Promise<Begin> {
     this.#sockets.reserve(kind);
     try {
-      const prepared = await this.#hub.prepare(bucket);
+      const begin = await this.#begin(permit(target, request, principal));
       this.#assertValid(principal);
-      return prepared;
+      return begin;
     } catch (error) {
       this.#sockets.release(kind);
       throw error;
     }
+  }
+
+  async #begin(target: WatchTarget | ConfigTarget): Promise<Begin> {
+    if (isOfConfig(target)) {
+      const { environment, name, since } = target;
+      return this.#configs.prepare(environmentOf(environment), name, since);
+    }
+    const prepared = await this.#hub.prepare(target.bucket);
+    return (socket) => prepared.attach(target.options, socket);
   }
 
   /** @throws KvError `unauthenticated` */

@@ -31,6 +31,9 @@ export function assertBucketName(name: string): void {
   }
 }
 
+/** Prefix of the gateway's own buckets. */
+export const SYSTEM_PREFIX = "SYS_";
+
 /** The name of the JetStream stream behind a user's bucket: `settings` is `KV_APP_settings`. */
 export function streamOfBucket(name: string): string {
   return `KV_${APP_PREFIX}${name}`;

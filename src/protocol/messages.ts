@@ -357,6 +357,13 @@ export interface ErrorFrame extends ServerFrame {
   retryable: boolean;
 }
 
+/** A config document as it is now; the marks of its watch are those of other watches. */
+export interface ConfigUpdateFrame extends ServerFrame, ConfigInfo {
+  type: "config_update";
+  /** Null when there is no document any more. */
+  data: unknown;
+}
+
 /** The answer to `unwatch`: nothing with this id follows. */
 export interface UnwatchedFrame extends ServerFrame {
   id: string;

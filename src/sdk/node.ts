@@ -23,9 +23,12 @@ import { nodeSockets } from "./node-socket.ts";
 
 export * from "./core/index.ts";
 export type {
+  ConfigChange,
   ConfigClient,
   ConfigDocument,
   ConfigInfo,
+  ConfigWatchCallbacks,
+  ConfigWatchOptions,
   ConfigWriteOptions,
   ConfigWritten,
   EnvironmentOptions,
@@ -60,7 +63,7 @@ export class NodeClient extends Client {
    * const { data } = await client.config().get("app");
    */
   config(options: EnvironmentOptions = {}): ConfigClient {
-    return new ConfigClient(this.connection.transport, options);
+    return new ConfigClient(this.connection, options);
   }
 
   /**

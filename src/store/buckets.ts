@@ -210,7 +210,7 @@ export class Buckets {
    * @param name as it is stored, beginning with `SYS_`
    */
   readSystem<T>(name: string, read: (bucket: Bucket) => Promise<T>): Promise<T | undefined> {
-    return this.#readIn(name, () => this.#openSystem(name), read);
+    return this.#readIn(name, () => this.openSystem(name), read);
   }
 
   /**
@@ -221,7 +221,7 @@ export class Buckets {
   writeSystem<T>(name: string, write: (bucket: Bucket) => Promise<T>): Promise<T> {
     return this.#writeIn(
       name,
-      () => this.#openSystem(name),
+      () => this.openSystem(name),
       () => this.#createSystem(name),
       write,
     );
@@ -299,7 +299,13 @@ export class Buckets {
     }
   }
 
-  #openSystem(name: string): Promise<Bucket> {
+  /**
+   * A bucket of the gateway's own.
+   *
+   * @param name as for {@link readSystem}
+   * @throws KvError `bucket_not_found`
+   */
+  openSystem(name: string): Promise<Bucket> {
     return this.#opened(name, async () => {
       try {
         return await this.#js.streamInfo(`KV_${name}`);
@@ -357,7 +363,7 @@ export class Buckets {
    * @throws KvError `bucket_not_found`
    */
   followSystem(name: string, listener: FeedListener): Promise<FeedLease> {
-    return this.#follow(name, () => this.#openSystem(name), listener);
+    return this.#follow(name, () => this.openSystem(name), listener);
   }
 
   async #follow(

@@ -25,11 +25,12 @@ export class Audience {
   /** Revision of which the members were told last, or at which the first of them became live. */
   told = 0;
 
-  constructor({ patterns, include, values, id }: WatchOptions, format: Format) {
+  constructor(options: WatchOptions, format: Format) {
+    const { patterns, include, values, id, wording } = options;
     this.filters = filtersOf(patterns);
-    this.key = keyOf(this.filters, { include, values, id }, format);
+    this.key = keyOf(this.filters, options, format);
     this.patterns = patterns;
-    this.dialect = dialectOf(format, values, id);
+    this.dialect = dialectOf(format, values, id, wording);
     this.wantsHistory = include === "history";
     this.hash = watchHash(
       patterns.map(({ text }) => text),
@@ -57,10 +58,10 @@ export class Audience {
 
 function keyOf(
   filters: string,
-  { include, values, id }: Pick<WatchOptions, "include" | "values"> & { id?: string | undefined },
+  { include, values, id, wording }: WatchOptions,
   format: Format,
 ): string {
-  return JSON.stringify([format, id, values, include === "history", filters]);
+  return JSON.stringify([format, id, values, include === "history", filters, wording?.name]);
 }
 
 function filtersOf(patterns: readonly KeyPattern[]): string {

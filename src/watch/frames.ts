@@ -10,7 +10,7 @@ import type {
   StaleFrame,
 } from "../protocol/messages.ts";
 import { encode, encodeAsBase64 } from "../protocol/values.ts";
-import type { Format, ValueForm } from "./watch.ts";
+import type { Format, ValueForm, Wording } from "./watch.ts";
 
 export interface Frame {
   /** Ready for the socket. */
@@ -31,12 +31,19 @@ export interface Dialect {
   readonly values: ValueForm;
   /** With what every frame begins on a multiplexed socket. */
   readonly id: string | undefined;
+  /** How changes are told; undefined for `kv_update`. */
+  readonly wording: Wording | undefined;
   /** The same for equal dialects. */
   readonly key: string;
 }
 
-export function dialectOf(format: Format, values: ValueForm, id: string | undefined): Dialect {
-  return { format, values, id, key: JSON.stringify([format, values, id]) };
+export function dialectOf(
+  format: Format,
+  values: ValueForm,
+  id: string | undefined,
+  wording?: Wording,
+): Dialect {
+  return { format, values, id, wording, key: JSON.stringify([format, values, id, wording?.name]) };
 }
 
 const FIN_TEXT = 0x81;

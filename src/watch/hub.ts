@@ -1,7 +1,10 @@
+import { SYSTEM_PREFIX } from "../protocol/bucket-names.ts";
 import { closeCodes } from "../protocol/close-codes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { ResetReason } from "../protocol/messages.ts";
+import type { Bucket } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
+import type { FeedLease } from "../store/feeds.ts";
 import { Channel } from "./channel.ts";
 import { HubResources, type HubOptions } from "./hub-resources.ts";
 import type { WatchHandle, WatchOptions, WatchSocket } from "./watch.ts";
@@ -16,6 +19,12 @@ export interface Prepared {
    * @param socket the same object for all watches of a multiplexed socket
    */
   attach(options: WatchOptions, socket: WatchSocket): WatchHandle;
+}
+
+/** Where a channel gets its bucket. */
+interface Source {
+  open(): Promise<Bucket>;
+  follow(channel: Channel): Promise<FeedLease>;
 }
 
 /** Figures of a hub: what is counted, since it began; the rest as it is now. */
@@ -77,22 +86,41 @@ export class Hub {
    *
    * @throws KvError `bucket_not_found`, `store_unavailable`, `shutting_down`
    */
-  async prepare(name: string): Promise<Prepared> {
+  prepare(name: string): Promise<Prepared> {
+    return this.#prepare(name, {
+      open: () => this.#buckets.open(name),
+      follow: (channel) => this.#buckets.follow(name, channel),
+    });
+  }
+
+  /**
+   * The same for a bucket of the gateway's own.
+   *
+   * @param name as it is stored, beginning with `SYS_`
+   */
+  prepareSystem(name: string): Promise<Prepared> {
+    return this.#prepare(name, {
+      open: () => this.#buckets.openSystem(name),
+      follow: (channel) => this.#buckets.followSystem(name, channel),
+    });
+  }
+
+  async #prepare(name: string, source: Source): Promise<Prepared> {
     if (this.#closed)
       throw new KvError("shutting_down", "this gateway is shutting down", { retryAfter: 1 });
-    const { epoch } = await this.#buckets.open(name);
+    const { epoch } = await source.open();
     let opening = this.#channels.get(name);
     if (opening === undefined) {
-      opening = this.#openChannel(name);
+      opening = this.#openChannel(name, source);
       this.#channels.set(name, opening);
     }
     const channel = await opening;
     // The bucket was deleted and created again, and the news of it has not come yet.
     if (channel.bucket.epoch !== epoch) await channel.feed.bucketDeleted();
-    if (channel.feed.hasEnded) return this.prepare(name);
+    if (channel.feed.hasEnded) return this.#prepare(name, source);
     if (channel.size === 0) this.#rest(channel);
     const present = await channel.present();
-    if (channel.hasEnded) return this.prepare(name);
+    if (channel.hasEnded) return this.#prepare(name, source);
     return {
       attach: (options, socket) => {
         clearTimeout(this.#idle.get(channel));
@@ -114,7 +142,8 @@ export class Hub {
     };
     for (const channel of this.#current.values()) {
       stats.watches += channel.size;
-      if (!channel.hasStarted) continue;
+      // The gateway's own buckets are nobody's business.
+      if (!channel.hasStarted || channel.bucketName.startsWith(SYSTEM_PREFIX)) continue;
       const { events, ms } = channel.feed.lag;
       stats.feeds.push({ bucket: channel.bucketName, lagEvents: events, lagMs: ms });
     }
@@ -135,7 +164,7 @@ export class Hub {
     this.#resources.stalls.close();
   }
 
-  async #openChannel(name: string): Promise<Channel> {
+  async #openChannel(name: string, source: Source): Promise<Channel> {
     const channel: Channel = new Channel(
       name,
       this.#resources,
@@ -144,7 +173,7 @@ export class Hub {
     );
     this.#current.set(name, channel);
     try {
-      channel.start(await this.#buckets.follow(name, channel));
+      channel.start(await source.follow(channel));
     } catch (error) {
       this.#drop(channel);
       channel.close(closeCodes.overloaded, "the bucket cannot be followed");

@@ -55,7 +55,7 @@ export class Moment {
 
   /**
    * The frames of some changes, given by their places. Several are one transaction, except to plain clients, who do not know
-   * those.
+   * those, and in another wording, which has none.
    *
    * @param which in order; undefined for all changes
    */
@@ -85,7 +85,7 @@ export class Moment {
   }
 
   #make(dialect: Dialect, places: readonly number[]): readonly Frame[] {
-    if (places.length === 1 || dialect.format === "plain")
+    if (places.length === 1 || dialect.format === "plain" || dialect.wording !== undefined)
       return places.map((place) => this.#update(dialect, place));
     return [this.#transaction(dialect, places)];
   }
@@ -95,7 +95,8 @@ export class Moment {
       const change = this.changes[place]!;
       return frameOf(
         dialect,
-        `"type":"kv_update","bucket":"${this.#origin.bucketName}",${changeMembers(change, dialect.values)}`,
+        dialect.wording?.update(change) ??
+          `"type":"kv_update","bucket":"${this.#origin.bucketName}",${changeMembers(change, dialect.values)}`,
         [change.key],
         this.#name(dialect),
       );

@@ -1,4 +1,5 @@
 /** What a watch is, for those who own its socket. */
+import type { Entry } from "../protocol/entry.ts";
 import type { ErrorCode } from "../protocol/errors.ts";
 import type { KeyPattern } from "../protocol/keys.ts";
 import type { Include } from "../protocol/messages.ts";
@@ -41,6 +42,17 @@ export interface WatchSocket {
 /** Whether values are delivered, or only keys and their revisions; `base64` for clients that expect every value so. */
 export type ValueForm = boolean | "base64";
 
+/** How a watch tells of changes, where that is not as `kv_update`. */
+export interface Wording {
+  /** Like no other's. */
+  readonly name: string;
+  /** The members of the frame that tells of a change, as JSON without the braces. */
+  update(change: Entry): string;
+}
+
+/** Begins a watch on a socket. Frames, or the watch's end, can come before this returns. */
+export type Begin = (socket: WatchSocket) => WatchHandle;
+
 export interface WatchOptions {
   /** Keys to watch; a key is watched when one of them matches. At least one. */
   patterns: readonly KeyPattern[];
@@ -50,10 +62,14 @@ export interface WatchOptions {
   since?: string;
   /** Which watch of a multiplexed socket it is: every frame begins with it. */
   id?: string;
+  /** Default: `kv_update`. */
+  wording?: Wording;
 }
 
 /** A watch in progress, as the owner of its socket holds it. */
 export interface WatchHandle {
+  /** Entries sent since it began. */
+  readonly count: number;
   /** The socket has room again. */
   drained(): void;
   /** Nobody wants the watch any more: nothing is written from now on. May be called again. */

@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import pino from "pino";
 import { onTestFinished } from "vitest";
 import { openToAll } from "../../src/auth/authenticator.ts";
+import { ConfigWatches } from "../../src/configs/watches.ts";
 import { originPolicy } from "../../src/http/origins.ts";
 import { WatchServer } from "../../src/http/watch.ts";
 import { Buckets } from "../../src/store/buckets.ts";
@@ -31,8 +32,10 @@ export async function startWatchStack(
   const connection = await StoreConnection.open({ servers: [`127.0.0.1:${link.port}`] });
   const buckets = new Buckets(connection);
   const hub = new Hub(buckets, hubOptions);
+  const configs = new ConfigWatches(buckets, hub);
   const watches = new WatchServer({
     hub,
+    configs,
     log: pino({ level: "silent" }),
     origins: originPolicy([]),
     authenticator: openToAll,
@@ -42,7 +45,9 @@ export async function startWatchStack(
   watches.listen(http);
   await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
   const close = async (): Promise<void> => {
+    configs.close();
     await hub.close();
+    watches.goAway();
     watches.close();
     http.close();
     await buckets.close();

@@ -1,8 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Principal } from "../../auth/principal.ts";
-import type { Prepared } from "../../watch/hub.ts";
-import type { End, WatchHandle, WatchOptions, WatchSocket } from "../../watch/watch.ts";
+import type { Begin, End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
 import { errorEvent } from "./control-frames.ts";
 import type { OpenSocket, Sockets } from "./sockets.ts";
@@ -21,7 +20,7 @@ const PING = Buffer.from(": ping\n\n");
 /** Beats through which nothing has left, after which a client is dead. */
 const STUCK = 2;
 
-/** A watch of one bucket as server-sent events. */
+/** A watch as server-sent events. */
 export class EventStream implements OpenSocket, WatchSocket {
   readonly kind = "events";
   readonly format = "sse";
@@ -64,8 +63,8 @@ export class EventStream implements OpenSocket, WatchSocket {
     return this.#tcp.writableLength;
   }
 
-  watch(prepared: Prepared, options: WatchOptions): void {
-    this.#watch = prepared.attach(options, this);
+  watch(begin: Begin): void {
+    this.#watch = begin(this);
   }
 
   write(bytes: Buffer): void {

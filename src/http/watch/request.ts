@@ -1,9 +1,18 @@
 /** What a client asks for, whichever way: in an address, or in a frame of a multiplexed socket. */
+import type { IncomingMessage } from "node:http";
+import type { Principal } from "../../auth/principal.ts";
 import { assertBucketName } from "../../protocol/bucket-names.ts";
 import { KvError } from "../../protocol/errors.ts";
 import { everyKey, parsePattern, type KeyPattern } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
-import { includes, parseWith, watchSchema, type Include } from "../../protocol/messages.ts";
+import {
+  environmentOf,
+  includes,
+  parseName,
+  parseWith,
+  watchSchema,
+  type Include,
+} from "../../protocol/messages.ts";
 import { parsePosition } from "../../protocol/position.ts";
 import type { ValueForm, WatchOptions } from "../../watch/watch.ts";
 import { decodePart, queryTexts } from "../input.ts";
@@ -12,6 +21,31 @@ import { decodePart, queryTexts } from "../input.ts";
 export interface WatchTarget {
   bucket: string;
   options: WatchOptions;
+}
+
+/** A watch of a config document. */
+export interface ConfigTarget {
+  name: string;
+  /** As the address has it, for want of a header. */
+  environment: string | undefined;
+  since: string | undefined;
+}
+
+/**
+ * What somebody may see of a watch. That of a config document has its environment then.
+ *
+ * @throws KvError `forbidden` when that is nothing, `invalid_request`
+ */
+export function permit(
+  target: WatchTarget | ConfigTarget,
+  { headers }: Pick<IncomingMessage, "headers">,
+  { grants, environment: own }: Principal,
+): WatchTarget | ConfigTarget {
+  if (!isOfConfig(target)) return target;
+  const header = headers["x-ironflow-environment"];
+  const environment = environmentOf(typeof header === "string" ? header : target.environment, own);
+  grants.require("config", environment, target.name);
+  return { ...target, environment };
 }
 
 /** A watch as it was asked for. */
@@ -27,6 +61,7 @@ interface Asked {
 export const IRONFLOW = "/compat/ironflow";
 
 const bucketRoute = /^(\/compat\/ironflow)?\/api\/v1\/kv\/buckets\/([^/]+)\/watch$/;
+const configRoute = /^(?:\/compat\/ironflow)?\/api\/v1\/config\/([^/]+)\/watch$/;
 const multiplexedRoute = "/api/v1/kv/watch";
 
 /**
@@ -36,13 +71,15 @@ const multiplexedRoute = "/api/v1/kv/watch";
  * @returns what is to be watched, or `multiplexed` where frames will say that
  * @throws KvError `not_found`, `invalid_request`, `invalid_filter`, `invalid_bucket_name`
  */
-export function parseAddress(url: string): WatchTarget | "multiplexed" {
+export function parseAddress(url: string): WatchTarget | ConfigTarget | "multiplexed" {
   const start = url.indexOf("?");
   const path = start === -1 ? url : url.slice(0, start);
   if (path === multiplexedRoute) return "multiplexed";
+  const query = start === -1 ? "" : url.slice(start + 1);
+  const config = configRoute.exec(path);
+  if (config !== null) return parseConfigWatch(config[1]!, query);
   const match = bucketRoute.exec(path);
   if (match === null) throw new KvError("not_found", `there is nothing to watch at ${path}`);
-  const query = start === -1 ? "" : url.slice(start + 1);
   const values = parseValues(queryTexts(query, "values", "invalid_request")[0]);
   return parseWatch({
     bucket: decodePart(match[2]!, "invalid_bucket_name"),
@@ -73,6 +110,33 @@ function parseWatch({ bucket, keys, include, values, since }: Asked): WatchTarge
   // Compared to the position of another bucket or with other filters it would be of no use, but that is for the hub to say.
   if (since !== undefined) options.since = parseSince(since);
   return { bucket, options };
+}
+
+function parseConfigWatch(name: string, query: string): ConfigTarget {
+  const text = (field: string): string | undefined =>
+    queryTexts(query, field, "invalid_request")[0];
+  const since = text("since");
+  return {
+    name: parseName(decodePart(name, "invalid_request")),
+    environment: text("environment"),
+    since: since === undefined ? undefined : parseSince(since),
+  };
+}
+
+/** Where a watch is to go on. */
+export function sinceOf(target: WatchTarget | ConfigTarget): string | undefined {
+  return isOfConfig(target) ? target.since : target.options.since;
+}
+
+/** The same watch, to go on at a position. */
+export function withSince<T extends WatchTarget | ConfigTarget>(target: T, since: string): T {
+  return isOfConfig(target)
+    ? { ...target, since }
+    : { ...target, options: { ...target.options, since } };
+}
+
+export function isOfConfig(target: WatchTarget | ConfigTarget): target is ConfigTarget {
+  return !("bucket" in target);
 }
 
 function parseSince(since: string): string {

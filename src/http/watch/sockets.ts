@@ -5,8 +5,8 @@ import type { End } from "../../watch/watch.ts";
 import { Expiry, isExpired } from "./expiry.ts";
 import { Heartbeat, type Beating } from "./heartbeat.ts";
 
-/** What a socket is for: one bucket, many watches, or one bucket as server-sent events. */
-export type SocketKind = "bucket" | "multiplexed" | "events";
+/** What a socket is for: one bucket, one config document, many watches, or one watch as server-sent events. */
+export type SocketKind = "bucket" | "config" | "multiplexed" | "events";
 
 /** A socket that is open. */
 export interface OpenSocket extends Beating {
@@ -38,7 +38,12 @@ export class Sockets {
   readonly heartbeat: Heartbeat<OpenSocket>;
   readonly #expiry = new Expiry((now) => this.#dismissExpired(now));
   readonly #max: number;
-  readonly #counts: Record<SocketKind, number> = { bucket: 0, multiplexed: 0, events: 0 };
+  readonly #counts: Record<SocketKind, number> = {
+    bucket: 0,
+    config: 0,
+    multiplexed: 0,
+    events: 0,
+  };
   #watches = 0;
 
   /**
@@ -57,8 +62,8 @@ export class Sockets {
 
   /** Takes the room for one more, before it is opened. {@link release} gives it back. @throws KvError `too_many_sockets` */
   reserve(kind: SocketKind): void {
-    const { bucket, multiplexed, events } = this.#counts;
-    if (bucket + multiplexed + events >= this.#max) {
+    const { bucket, config, multiplexed, events } = this.#counts;
+    if (bucket + config + multiplexed + events >= this.#max) {
       throw new KvError(
         "too_many_sockets",
         `this gateway has ${this.#max} watch sockets, as many as JETBUCKET_MAX_SOCKETS allows: try again, or another one`,

@@ -5,13 +5,15 @@ import { bucketPath, keyPath, queryOf, type KeyRoute, type Query } from "./paths
 import type { StandardSchemaV1 } from "./standard-schema.ts";
 import type { ApiAnswer, ApiRequest, Transport } from "./transport.ts";
 import { validate } from "./validate.ts";
-import type { WatchSocket } from "./watch-socket.ts";
+import type { WatchSocket, WatchSocketOptions } from "./watch-socket.ts";
 
 /** What a bucket is reached through. */
 export interface Connection {
   transport: Transport;
-  /** The socket of all watches. */
+  /** The socket of all watches of buckets. */
   watches: WatchSocket;
+  /** How sockets are opened, to an address that begins with this one. */
+  sockets: WatchSocketOptions;
 }
 
 /** A bucket as its methods see it: where it is, and what its values have to be. */

@@ -24,6 +24,12 @@ export class Client {
   constructor(platform: Platform, options: ClientOptions) {
     const baseUrl = baseUrlOf(options.serverUrl ?? platform.serverUrl());
     const token = tokenSource(platform, options);
+    const sockets = {
+      url: baseUrl.replace(/^http/, "ws"),
+      token,
+      renews: options.getToken !== undefined,
+      openSocket: platform.openSocket,
+    };
     this.connection = {
       transport: new Transport({
         baseUrl,
@@ -32,12 +38,8 @@ export class Client {
         // Looked up per call, and not as a method: browsers insist on the global object as `this`.
         fetch: options.fetch ?? ((input, init) => fetch(input, init)),
       }),
-      watches: new WatchSocket({
-        url: `${baseUrl.replace(/^http/, "ws")}/api/v1/kv/watch`,
-        token,
-        renews: options.getToken !== undefined,
-        openSocket: platform.openSocket,
-      }),
+      watches: new WatchSocket({ ...sockets, url: `${sockets.url}/api/v1/kv/watch` }),
+      sockets,
     };
     this.#kv = new KvClient(this.connection);
   }

@@ -1,11 +1,16 @@
 import type { ConfigBody, ConfigInfo, ConfigList } from "../../protocol/messages.ts";
+import type { Connection } from "./access.ts";
+import { watchConfig, type ConfigWatchCallbacks, type ConfigWatchOptions } from "./config-watch.ts";
 import { JetbucketError } from "./errors.ts";
 import type { CallOptions } from "./options.ts";
+import { queryOf } from "./paths.ts";
 import { revisionText } from "./points.ts";
 import type { Transport } from "./transport.ts";
 import { jsonBodyOf } from "./values.ts";
+import type { Watcher } from "./watch.ts";
 
 export type { ConfigInfo } from "../../protocol/messages.ts";
+export type { ConfigChange, ConfigWatchCallbacks, ConfigWatchOptions } from "./config-watch.ts";
 
 const CONFIGS = "/api/v1/config";
 
@@ -39,12 +44,16 @@ export interface ConfigWritten {
  * `store_unavailable`, `timeout`, `network` and `aborted`.
  */
 export class ConfigClient {
+  readonly #connection: Connection;
+  readonly #options: EnvironmentOptions;
   readonly #transport: Transport;
   readonly #headers: Record<string, string>;
 
   /** @internal */
-  constructor(transport: Transport, options: EnvironmentOptions) {
-    this.#transport = transport;
+  constructor(connection: Connection, options: EnvironmentOptions) {
+    this.#connection = connection;
+    this.#options = options;
+    this.#transport = connection.transport;
     this.#headers = environmentHeaders(options);
   }
 
@@ -121,6 +130,40 @@ export class ConfigClient {
     const headers = { ...this.#headers, ...conditionOf(options) };
     const path = namedPath(CONFIGS, name);
     await this.#transport.send({ method: "DELETE", path, headers }, options);
+  }
+
+  /**
+   * Watches a document: tells what it is now, unless there is none, and then every change, through whatever happens to the
+   * connection. When many changes come at once, some may be left out, but never the last one. The watch may begin before there is
+   * a document, and goes on when it is deleted.
+   *
+   * @param callbacks `onUpdate` has `data: null` when the document was deleted; what happens to the watch, and when it ends, as
+   * for those of buckets
+   * @param options a signal that ends the watch as `stop()` does
+   * @throws TypeError without `onUpdate`
+   * @example
+   * const watch = client.config().watch<{ theme: string }>("app", {
+   *   onUpdate: ({ data }) => applyTheme(data?.theme ?? "light"),
+   * });
+   * watch.stop();
+   */
+  watch<T = Record<string, unknown>>(
+    name: string,
+    callbacks: ConfigWatchCallbacks<T>,
+    options: ConfigWatchOptions = {},
+  ): Watcher {
+    const path = namedPath(CONFIGS, name);
+    const { environment } = this.#options;
+    const probe = async (): Promise<void> => {
+      try {
+        await this.#transport.send({ method: "GET", path, headers: this.#headers });
+      } catch (error) {
+        // Not to be there yet is no reason not to be watched.
+        if (!(error instanceof JetbucketError && error.code === "config_not_found")) throw error;
+      }
+    };
+    const url = `${path}/watch${queryOf({ environment })}`;
+    return watchConfig({ name, url, probe, connection: this.#connection }, callbacks, options);
   }
 
   async #write(

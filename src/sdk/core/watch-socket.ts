@@ -43,7 +43,8 @@ export interface WatchSocketOptions {
   random?: () => number;
 }
 
-const OPEN_TIMEOUT_MS = 10_000;
+/** How long a socket may take to open. */
+export const OPEN_TIMEOUT_MS = 10_000;
 /** How long a socket without watches stays: a page that goes from one view to the next keeps it. */
 const LINGER_MS = 100;
 /** The server cuts off a socket over which a longer frame comes: with it, all other watches. */
@@ -89,7 +90,7 @@ export class WatchSocket {
   }
 }
 
-interface LastToken {
+export interface LastToken {
   text?: string | undefined;
   isBad?: boolean;
 }

@@ -4,7 +4,7 @@ import type { WatchStats } from "../../../src/http/watch.ts";
 
 function statsOf(more: Partial<WatchStats> = {}): WatchStats {
   return {
-    sockets: { bucket: 3, multiplexed: 2, events: 1 },
+    sockets: { bucket: 3, config: 0, multiplexed: 2, events: 1 },
     watches: 9,
     deliveries: 1_000,
     conflations: 20,
@@ -30,6 +30,7 @@ describe("the metrics", () => {
     expect(lines).toEqual(
       expect.arrayContaining([
         'jetbucket_sockets{kind="bucket"} 3',
+        'jetbucket_sockets{kind="config"} 0',
         'jetbucket_sockets{kind="multiplexed"} 2',
         'jetbucket_sockets{kind="events"} 1',
         "jetbucket_watches 9",

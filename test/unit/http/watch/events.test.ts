@@ -4,9 +4,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { anonymous } from "../../../../src/auth/principal.ts";
 import { EventStream } from "../../../../src/http/watch/events.ts";
 import { Sockets } from "../../../../src/http/watch/sockets.ts";
-import { everyKey } from "../../../../src/protocol/keys.ts";
-import type { Prepared } from "../../../../src/watch/hub.ts";
-import type { WatchSocket } from "../../../../src/watch/watch.ts";
+import type { Begin, WatchSocket } from "../../../../src/watch/watch.ts";
 import { eventually } from "../../../support/eventually.ts";
 
 let sockets: Sockets;
@@ -22,16 +20,14 @@ beforeEach(async () => {
   const own: typeof hub = { socket: undefined, drains: 0, closes: 0 };
   hub = own;
   text = "";
-  const prepared: Prepared = {
-    attach: (_options, socket) => {
-      own.socket = socket;
-      return { drained: () => (own.drains += 1), close: () => (own.closes += 1) };
-    },
+  const begin: Begin = (socket) => {
+    own.socket = socket;
+    return { count: 0, drained: () => (own.drains += 1), close: () => (own.closes += 1) };
   };
   server = createServer((_request, outgoing) => {
     sockets.reserve("events");
     stream = new EventStream(outgoing, outgoing.socket!, { Vary: "Origin" }, sockets, anonymous);
-    stream.watch(prepared, { patterns: [everyKey], include: "snapshot", values: true });
+    stream.watch(begin);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;

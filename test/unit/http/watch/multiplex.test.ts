@@ -8,6 +8,7 @@ import { originPolicy } from "../../../../src/http/origins.ts";
 import { WatchServer } from "../../../../src/http/watch.ts";
 import { KvError } from "../../../../src/protocol/errors.ts";
 import { wsText } from "../../../../src/watch/frames.ts";
+import type { ConfigWatches } from "../../../../src/configs/watches.ts";
 import type { Hub, Prepared } from "../../../../src/watch/hub.ts";
 import type { End, WatchHandle, WatchOptions, WatchSocket } from "../../../../src/watch/watch.ts";
 import { eventually } from "../../../support/eventually.ts";
@@ -15,6 +16,7 @@ import { openMultiplex, type MultiplexClient } from "../../../support/watch-clie
 
 /** A watch as a hub would have it. */
 class FakeWatch implements WatchHandle {
+  readonly count = 0;
   closes = 0;
   drains = 0;
   constructor(
@@ -72,6 +74,7 @@ beforeEach(async () => {
   hub = new FakeHub();
   watches = new WatchServer({
     hub: hub as unknown as Hub,
+    configs: {} as unknown as ConfigWatches,
     log: pino({ level: "silent" }),
     origins: originPolicy([]),
     authenticator: openToAll,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import {
+  isOfConfig,
   parseAddress,
   parseWatchFrame,
   type WatchTarget,
@@ -24,7 +25,7 @@ function seen({ bucket, options: { patterns, ...options } }: WatchTarget): objec
 
 function address(query: string): object {
   const target = parseAddress(`/api/v1/kv/buckets/b/watch${query}`);
-  if (target === "multiplexed") throw new Error("not of a bucket");
+  if (target === "multiplexed" || isOfConfig(target)) throw new Error("not of a bucket");
   return seen(target);
 }
 

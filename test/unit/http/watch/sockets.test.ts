@@ -47,7 +47,7 @@ describe("room for sockets", () => {
     sockets.reserve("multiplexed");
     sockets.reserve("events");
     expect(codeOf(() => sockets.reserve("bucket"))).toBe("503 too_many_sockets 5");
-    expect(sockets.counts).toEqual({ bucket: 1, multiplexed: 1, events: 1 });
+    expect(sockets.counts).toEqual({ bucket: 1, config: 0, multiplexed: 1, events: 1 });
   });
 
   test("is there again when one was not opened, or is gone", () => {

@@ -2,26 +2,32 @@ import type { Socket } from "node:net";
 import type { WebSocket } from "ws";
 import type { Principal } from "../../auth/principal.ts";
 import { closeCodes, SUBPROTOCOL } from "../../protocol/close-codes.ts";
-import type { Prepared } from "../../watch/hub.ts";
-import type { End, WatchHandle, WatchOptions, WatchSocket } from "../../watch/watch.ts";
+import type { Begin, End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
 import { errorFrame } from "./control-frames.ts";
-import type { Sockets } from "./sockets.ts";
+import type { SocketKind, Sockets } from "./sockets.ts";
 import { GatewaySocket } from "./web-socket.ts";
 
-/** A WebSocket with one watch of one bucket. Its client has nothing to say. */
-export class BucketSocket extends GatewaySocket implements WatchSocket {
-  readonly kind = "bucket";
+/** A WebSocket with one watch. Its client has nothing to say. */
+export class SingleSocket extends GatewaySocket implements WatchSocket {
+  readonly kind: SocketKind;
   readonly format: "plain" | "extended";
   #watch: WatchHandle | undefined;
 
-  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, principal: Principal) {
+  constructor(
+    kind: SocketKind,
+    ws: WebSocket,
+    tcp: Socket,
+    sockets: Sockets,
+    principal: Principal,
+  ) {
     super(ws, tcp, sockets, principal);
+    this.kind = kind;
     this.format = ws.protocol === SUBPROTOCOL ? "extended" : "plain";
     sockets.opened(this);
   }
 
-  watch(prepared: Prepared, options: WatchOptions): void {
-    this.#watch = prepared.attach(options, this);
+  watch(begin: Begin): void {
+    this.#watch = begin(this);
   }
 
   end(_watch: WatchHandle, { code, reason, error, retryable }: End): void {
