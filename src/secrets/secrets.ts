@@ -7,6 +7,7 @@ import type { Bucket } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
 import { isWrongRevision } from "../store/errors.ts";
 import type { ValueExtras } from "../store/stored-message.ts";
+import { turnsOf } from "../store/turns.ts";
 import { DataKeys, type DataKeyLimits } from "./data-keys.ts";
 import { headerOf, seal, unseal, type Place } from "./envelope.ts";
 import type { MasterKeys } from "./master-keys.ts";
@@ -152,15 +153,17 @@ export class Secrets {
       const setAt = Date.now();
       const sealed = await this.#seal(bucket, { environment, name, label }, setAt, value);
       let extras: ValueExtras = {};
-      const { revision, expiresAt, previous } = await bucket.replace(PREFIX + name, (latest) => {
-        check?.(latest);
-        extras = isLive(latest)
-          ? keptByNewValue(latest, description)
-          : { firstCreatedAt: new Date(setAt).toISOString(), ...described(description) };
-        if (ttl !== undefined) extras.ttl = ttl;
-        if (label !== undefined) extras.label = label;
-        return { value: sealed, extras };
-      });
+      const { revision, expiresAt, previous } = await turnsOf(bucket).take(name, () =>
+        bucket.replace(PREFIX + name, (latest) => {
+          check?.(latest);
+          extras = isLive(latest)
+            ? keptByNewValue(latest, description)
+            : { firstCreatedAt: new Date(setAt).toISOString(), ...described(description) };
+          if (ttl !== undefined) extras.ttl = ttl;
+          if (label !== undefined) extras.label = label;
+          return { value: sealed, extras };
+        }),
+      );
       if (expiresAt !== undefined) extras.expiresAt = expiresAt;
       return { bucket, info: infoFrom(name, revision, setAt, extras), previous };
     });

@@ -5,6 +5,7 @@ import type { Bucket } from "./bucket.ts";
 import { checkCondition, type Condition } from "./conditions.ts";
 import { isWrongRevision } from "./errors.ts";
 import { pause } from "./pause.ts";
+import { turnsOf } from "./turns.ts";
 import type { Message } from "./requests.ts";
 import { inWholeSeconds, type ValueExtras } from "./stored-message.ts";
 
@@ -82,6 +83,15 @@ export async function transact(
  * await transactOn(bucket, ["a", "b"], ([a, b]) => [put("a", b), put("b", a)]);
  */
 export async function transactOn(
+  bucket: Bucket,
+  keys: readonly string[],
+  make: (latest: readonly (Entry | undefined)[]) => readonly Unconditional[],
+): Promise<Committed> {
+  return turnsOf(bucket).takeAll(keys, () => transactUndisturbed(bucket, keys, make));
+}
+
+/** Tries again until nobody came between. */
+async function transactUndisturbed(
   bucket: Bucket,
   keys: readonly string[],
   make: (latest: readonly (Entry | undefined)[]) => readonly Unconditional[],

@@ -3,7 +3,7 @@ import { isLive, type Entry } from "../protocol/entry.ts";
 import { KvError } from "../protocol/errors.ts";
 import { mergePatch } from "../protocol/merge-patch.ts";
 import { jsonValue, utf8, type Value } from "../protocol/values.ts";
-import { Turns } from "./turns.ts";
+import { turnsOf } from "./turns.ts";
 import type { Bucket, Written } from "./bucket.ts";
 import { checkCondition, keyNotFound, type Condition } from "./conditions.ts";
 import { isoAfter, type ValueExtras } from "./stored-message.ts";
@@ -65,18 +65,6 @@ export async function patch(
     };
   });
   return { ...result, value };
-}
-
-/** So that this gateway's own increments do not race each other. */
-const turns = new WeakMap<Bucket, Turns>();
-
-function turnsOf(bucket: Bucket): Turns {
-  let own = turns.get(bucket);
-  if (own === undefined) {
-    own = new Turns();
-    turns.set(bucket, own);
-  }
-  return own;
 }
 
 /**

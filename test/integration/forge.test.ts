@@ -622,6 +622,20 @@ describe("a transaction", () => {
     expect(await kvs.get("purse")).toMatchObject({ balance: 0 });
   });
 
+  test("is one of many on the same keys at once, all of which go through", async () => {
+    const all = Array.from({ length: 60 }, (_, i) =>
+      i % 3 === 0
+        ? kvs.set("b", i)
+        : kvs
+            .transact()
+            .set(i % 2 === 0 ? "a" : "b", i)
+            .set(i % 2 === 0 ? "b" : "a", i)
+            .execute(),
+    );
+    await Promise.all(all);
+    expect((await call("GET", native("keys/b"))).body.revision).toBeGreaterThan(95);
+  });
+
   test("is refused when it is empty, too large, or has a key twice", async () => {
     expect(await codeOf(kvs.transact().execute())).toBe("EMPTY_TRANSACTION");
     const many = kvs.transact();

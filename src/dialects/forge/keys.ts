@@ -5,7 +5,7 @@ import { KvError } from "../../protocol/errors.ts";
 import { encode, type Value } from "../../protocol/values.ts";
 import type { PutOptions, Written } from "../../store/bucket.ts";
 import type { Buckets } from "../../store/buckets.ts";
-import { Turns } from "../../store/turns.ts";
+import { turnsOf } from "../../store/turns.ts";
 import {
   checkKey,
   deleteSchema,
@@ -64,8 +64,6 @@ export function keyNotFound(key: string): KvError {
 /** Reads and writes keys. A bucket that is not there is empty, and made by the first write. */
 export class ForgeKeys {
   readonly #buckets: Buckets;
-  /** So that this gateway's own writes of a key do not race each other: each is a read and a conditional write. */
-  readonly #turns = new Turns();
 
   constructor(buckets: Buckets) {
     this.#buckets = buckets;
@@ -111,7 +109,7 @@ export class ForgeKeys {
     return this.#buckets.write(name, (bucket) => {
       // A key that must not exist begins now.
       if (options.condition !== undefined) return bucket.put(key, value, options);
-      return this.#turns.take(`${name}/${key}`, () =>
+      return turnsOf(bucket).take(key, () =>
         bucket.put(key, value, { ...options, keepCreated: true }),
       );
     });
