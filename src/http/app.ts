@@ -90,7 +90,7 @@ export function createApp(deps: AppDeps): App {
   kestra.notFound((c) =>
     errorAnswer(c, new KvError("not_found", `there is nothing at ${c.req.path}`), log),
   );
-  app.onError((error, c) => errorAnswer(c, error, log));
+  for (const each of [app, kestra]) each.onError((error, c) => errorAnswer(c, error, log));
 
   return {
     fetch(request, bindings) {

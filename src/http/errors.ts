@@ -1,6 +1,8 @@
 import type { Context } from "hono";
 import type { Logger } from "pino";
 import { forgeErrorForm } from "../dialects/forge/errors.ts";
+import { kestraErrorForm } from "../dialects/kestra/errors.ts";
+import { isKestraPath } from "../dialects/kestra/paths.ts";
 import { KvError } from "../protocol/errors.ts";
 import { crossOriginHeaders, type Answer } from "./answer.ts";
 import { requestId } from "./request-id.ts";
@@ -41,13 +43,14 @@ type ErrorForm = (
 const ownForm: ErrorForm = (error, id) => ({ status: error.status, body: error.toBody(id) });
 
 /** Where clients of other systems ask, and how they are told of errors. */
-const dialectForms: readonly [path: string, form: ErrorForm][] = [
-  ["/compat/forge/", forgeErrorForm],
+const dialectForms: readonly [asksThere: (path: string) => boolean, form: ErrorForm][] = [
+  [(path) => path.startsWith("/compat/forge/"), forgeErrorForm],
+  [isKestraPath, kestraErrorForm],
 ];
 
 function errorFormOf(url: string): ErrorForm {
-  const start = url.indexOf("/", url.indexOf("//") + 2);
-  return dialectForms.find(([path]) => url.startsWith(path, start))?.[1] ?? ownForm;
+  const path = url.slice(url.indexOf("/", url.indexOf("//") + 2));
+  return dialectForms.find(([asksThere]) => asksThere(path))?.[1] ?? ownForm;
 }
 
 /** The answer to a request that failed. */

@@ -13,14 +13,8 @@ import { utf8 } from "../../protocol/values.ts";
 import type { PutOptions } from "../../store/bucket.ts";
 import type { Host } from "../host.ts";
 import { entriesOf, inheritedEntries, pageOf } from "./listing.ts";
+import { isReserved } from "./paths.ts";
 import { typedJson, typedValue } from "./values.ts";
-
-/** First words of jetbucket's own paths, now and later: no tenants. */
-const reserved = new Set(
-  "access api-keys audit buckets capabilities config kv me namespaces secrets tickets tokens".split(
-    " ",
-  ),
-);
 
 /** What a request is about. */
 interface Target extends Namespace {
@@ -42,7 +36,7 @@ export function kestraRoutes(host: Host): Hono {
     (handle: (c: Context, tenant: string) => Promise<Response>) =>
     (c: Context): Response | Promise<Response> => {
       const tenant = c.req.param("tenant") ?? MAIN_TENANT;
-      return reserved.has(tenant) ? c.notFound() : handle(c, tenant);
+      return isReserved(tenant) ? c.notFound() : handle(c, tenant);
     };
   const inNamespace = (handle: (c: Context, target: Target) => Promise<Response>) =>
     inTenant((c, tenant) => {
@@ -116,13 +110,6 @@ export function kestraRoutes(host: Host): Hono {
   }
   app.get("/api/v1/:tenant/kv", listAll);
 
-  app.onError((thrown, c) => {
-    const error = host.publicError(c, thrown);
-    const status = statusOf(error);
-    const retry: Record<string, string> =
-      error.retryAfter === undefined ? {} : { "Retry-After": String(error.retryAfter) };
-    return host.answer(c, JSON.stringify({ message: messageOf(error, status) }), status, retry);
-  });
   return app;
 }
 
@@ -175,14 +162,4 @@ function notAllowed(allow: string): (c: Context) => never {
   return (c) => {
     throw new KvError("method_not_allowed", `${c.req.method} does not work here: use ${allow}`);
   };
-}
-
-/** Kestra answers 422 to what is wrong with a request. */
-function statusOf({ status }: KvError): number {
-  return status === 400 ? 422 : status;
-}
-
-function messageOf({ message }: KvError, status: number): string {
-  if (status === 422) return `Illegal argument: ${message}`;
-  return status === 404 ? `Not Found: ${message}` : message;
 }
