@@ -1,5 +1,6 @@
 import { KvError } from "../protocol/errors.ts";
 import { encodeKey, everyKey, parsePattern, type KeyPattern } from "../protocol/keys.ts";
+import { ANY, isWithin, narrowed, patternCovers, type Reach } from "../protocol/reach.ts";
 import {
   keyVerbs,
   type EnvironmentVerb,
@@ -8,8 +9,7 @@ import {
   type Verb,
 } from "../protocol/scopes.ts";
 
-/** Which keys: all of them, or those that match one of these. None when there is none. */
-export type Reach = "all" | readonly KeyPattern[];
+export { isWithin, patternCovers, type Reach } from "../protocol/reach.ts";
 
 /** A scope, ready to be asked. */
 interface Grant {
@@ -80,6 +80,33 @@ export class Grants {
     return reach;
   }
 
+  /**
+   * What is left of some patterns within the reach of all of some verbs.
+   *
+   * @throws KvError `forbidden` when nothing can be left of one of them, `invalid_filter` when that is too much to find out
+   */
+  narrow(
+    verbs: readonly KeyVerb[],
+    place: string,
+    patterns: readonly KeyPattern[],
+  ): readonly KeyPattern[] {
+    const [first, ...others] = verbs.map((verb) => this.requireAny(verb, place));
+    // Verbs that are granted together reach the same.
+    const reaches = [first!, ...others.filter((reach) => !isSame(reach, first!))];
+    if (reaches.every((reach) => reach === "all")) return patterns;
+    let comparisons = 0;
+    return patterns.flatMap((pattern) => {
+      let left: readonly KeyPattern[] = [pattern];
+      for (const reach of reaches) {
+        comparisons += left.length * reach.length;
+        if (comparisons > COMPARISONS) throw tooMuch();
+        left = narrowed(left, reach);
+      }
+      if (left.length === 0) throw forbidden(verbs.join('" and "'), place, pattern.text);
+      return left;
+    });
+  }
+
   /** Whether a bucket as a whole may be made, changed and deleted. */
   isAdmin(bucket: string): boolean {
     return this.#has("admin", bucket);
@@ -113,6 +140,12 @@ export class Grants {
     );
   }
 
+  /** @throws KvError `forbidden` when {@link knows} says no */
+  requireKnown(bucket: string): void {
+    if (this.knows(bucket)) return;
+    throw new KvError("forbidden", `the credentials do not allow anything in "${bucket}"`);
+  }
+
   /** Whether all that some scopes allow is allowed here, too, so that they may be handed on. */
   includes(scopes: readonly Scope[]): boolean {
     return this === Grants.all || scopes.map(grantOf).every((wanted) => this.#includes(wanted));
@@ -140,16 +173,20 @@ export class Grants {
 
 const bucketVerbs: readonly Verb[] = [...keyVerbs, "admin"];
 
-/** Whether a key is one of these. */
-export function isWithin(reach: Reach, key: string): boolean {
-  if (reach === "all") return true;
-  if (reach.length === 0) return false;
-  const suffix = encodeKey(key);
-  return reach.some((pattern) => pattern.matches(suffix));
+/** Comparisons of patterns that one request may cost. */
+const COMPARISONS = 16_384;
+
+function tooMuch(): KvError {
+  return new KvError("invalid_filter", "that many filters are too much for these credentials");
+}
+
+function isSame(one: Reach, other: Reach): boolean {
+  if (one === "all" || other === "all") return one === other;
+  return one.length === other.length && one.every((pattern, i) => pattern === other[i]);
 }
 
 /** Says only what the caller said. */
-function forbidden(verb: Verb, place: string, key?: string): KvError {
+function forbidden(verb: string, place: string, key?: string): KvError {
   const what = key === undefined ? `"${place}"` : `"${key}" in "${place}"`;
   return new KvError("forbidden", `the credentials do not allow "${verb}" on ${what}`);
 }
@@ -172,22 +209,6 @@ function globOf(glob: string): (name: string) => boolean {
   return (name) => pattern.matches(name);
 }
 
-/** A character that stands for whatever a star stands for: what matches it can only be another star. */
-const ANY = "\u{10FFFD}";
-
 function globCovers(outer: string, inner: string): boolean {
   return globOf(outer)(encodeKey(inner.replaceAll("*", ANY)));
-}
-
-/**
- * Whether every key that one pattern matches is matched by the other, too. The stars of the inner one are replaced by a
- * character that occurs nowhere else, and its open end by one and by two tokens of it: what matches these matches all.
- */
-export function patternCovers(outer: KeyPattern, inner: KeyPattern): boolean {
-  if (outer.text.includes(ANY) || inner.text.includes(ANY)) return outer.text === inner.text;
-  const isOpen = inner.text === ">" || inner.text.endsWith(".>");
-  const body = isOpen ? inner.text.slice(0, -1) : inner.text;
-  const fixed = body.replaceAll("*", ANY);
-  const samples = isOpen ? [`${fixed}${ANY}`, `${fixed}${ANY}.${ANY}`] : [fixed];
-  return samples.every((sample) => outer.matches(encodeKey(sample)));
 }

@@ -225,12 +225,12 @@ export interface BucketInfo {
   replicas: number;
   storage: "file" | "memory";
   compression: boolean;
-  /** All stored revisions, tombstones included. */
-  values: number;
+  /** All stored revisions, tombstones included. This and the next two are left out for those who may not read all keys. */
+  values?: number;
   /** Live keys. */
-  keys: number;
+  keys?: number;
   /** Size on the server, in bytes. */
-  bytes: number;
+  bytes?: number;
   created_at: string;
 }
 

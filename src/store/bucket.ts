@@ -326,11 +326,7 @@ export class Bucket {
     patterns: readonly KeyPattern[],
     { headersOnly = false, complete = false }: ReadOptions,
   ): AsyncGenerator<StoredEntry[], void, void> {
-    const { prefix } = this.context;
-    const { manyFilters } = capabilitiesOf(this.#js.connection.serverVersion);
-    const filters = coveringSubjects(patterns, manyFilters).map((subject) => prefix + subject);
-    const isExact =
-      filters.length === patterns.length && patterns.every((pattern) => pattern.exact);
+    const { filters, isExact } = this.#filtersOf(patterns);
     const options = {
       stream: this.stream,
       filters,
@@ -352,6 +348,17 @@ export class Bucket {
     } catch (error) {
       throw kvErrorOf(error, this.name);
     }
+  }
+
+  /** What JetStream is to be asked for, and whether that says it all. */
+  #filtersOf(patterns: readonly KeyPattern[]): { filters: string[]; isExact: boolean } {
+    const { prefix } = this.context;
+    const { manyFilters } = capabilitiesOf(this.#js.connection.serverVersion);
+    const subjects = coveringSubjects(patterns, manyFilters);
+    return {
+      filters: subjects.map((subject) => prefix + subject),
+      isExact: subjects.length === patterns.length && patterns.every(({ exact }) => exact),
+    };
   }
 
   /**
@@ -461,11 +468,11 @@ export class Bucket {
    * @param options `complete` for readers that do not follow the changes, see {@link scan}
    */
   async *keyStates(
-    pattern: KeyPattern = everyKey,
+    patterns: readonly KeyPattern[] = [everyKey],
     options: { complete?: boolean } = {},
   ): AsyncGenerator<KeyState[], void, void> {
     const { stream, context } = this;
-    const filters = [context.prefix + pattern.subject];
+    const { filters, isExact } = this.#filtersOf(patterns);
     try {
       for await (const batch of scan(this.#js, {
         stream,
@@ -476,7 +483,8 @@ export class Bucket {
       })) {
         const states = batch.map(({ message, delivery }) => keyStateOf(message, delivery, context));
         yield states.filter(
-          ({ suffix }) => suffix !== CARRIER && (pattern.exact || pattern.matches(suffix)),
+          ({ suffix }) =>
+            suffix !== CARRIER && (isExact || patterns.some((pattern) => pattern.matches(suffix))),
         );
       }
     } catch (error) {
@@ -485,9 +493,10 @@ export class Bucket {
   }
 
   /** The names of all live keys that match, sorted. */
-  async keys(pattern: KeyPattern = everyKey): Promise<string[]> {
+  async keys(patterns: readonly KeyPattern[] = [everyKey]): Promise<string[]> {
     const live = new Set<string>();
-    for await (const batch of this.keyStates(pattern, { complete: true })) {
+    if (patterns.length === 0) return [];
+    for await (const batch of this.keyStates(patterns, { complete: true })) {
       const now = Date.now();
       for (const { suffix, isDeleted, expiry } of batch) {
         const key = decodeKey(suffix);

@@ -97,8 +97,12 @@ export class Buckets {
     }
   }
 
-  /** All buckets of users, sorted by name. */
-  async list(): Promise<BucketInfo[]> {
+  /**
+   * All buckets of users, sorted by name.
+   *
+   * @param isWanted asked for each name before anything else is done for it; all are wanted without it
+   */
+  async list(isWanted: (name: string) => boolean = () => true): Promise<BucketInfo[]> {
     const found: { name: string; info: StreamInfo }[] = [];
     for (let offset = 0; ;) {
       const page = await this.#js.call<{ total: number; streams: StreamInfo[] | null }>(
@@ -108,7 +112,7 @@ export class Buckets {
       const streams = page.streams ?? [];
       for (const info of streams) {
         const name = bucketOfStream(info.config.name);
-        if (name !== undefined) found.push({ name, info });
+        if (name !== undefined && isWanted(name)) found.push({ name, info });
       }
       offset += streams.length;
       if (streams.length === 0 || offset >= page.total) break;

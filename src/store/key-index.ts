@@ -167,7 +167,7 @@ export class KeyIndex {
 }
 
 /** The first place whose key is not before a key. */
-function lowerBound(keys: readonly string[], key: string): number {
+export function lowerBound(keys: readonly string[], key: string): number {
   let low = 0;
   let high = keys.length;
   while (low < high) {

@@ -1,11 +1,15 @@
 import { KvError } from "../protocol/errors.ts";
-import { encodeKey, type KeyPattern } from "../protocol/keys.ts";
+import { encodeKey, everyKey, type KeyPattern } from "../protocol/keys.ts";
+import { narrowed, textsOf, type Reach } from "../protocol/reach.ts";
 import type { Bucket } from "./bucket.ts";
 import type { Feeds } from "./feeds.ts";
+import { lowerBound } from "./key-index.ts";
 
 /** Which keys, and how many of them. */
 export interface KeyQuery {
   pattern?: KeyPattern;
+  /** Of which keys there may be any sign at all; all without it. */
+  reach?: Reach;
   prefix?: string;
   /** The last key of the page before. */
   after?: string;
@@ -27,8 +31,8 @@ export async function listKeys(feeds: Feeds, bucket: Bucket, query: KeyQuery): P
   const lease = await feeds.join(bucket);
   try {
     const index = await lease.feed.keys().catch(ignoreUnavailable);
-    if (index === undefined) return pageOf(await bucket.keys(query.pattern), query);
-    return pageOf(index.keys(firstOf(query)), query);
+    if (index === undefined) return pageOf(await bucket.keys(patternsOf(query)), query);
+    return pageFrom((key) => index.keys(key), query);
   } finally {
     lease.close();
   }
@@ -50,42 +54,71 @@ export async function countKeys(feeds: Feeds, bucket: Bucket): Promise<number> {
   return index.count();
 }
 
+/** The patterns of a query: a key is asked for when one of them matches. None is asked for when there are none. */
+function patternsOf({ pattern = everyKey, reach = "all" }: KeyQuery): readonly KeyPattern[] {
+  return narrowed([pattern], reach);
+}
+
 /**
  * What all keys begin with that match a pattern: what stands before its first wildcard. Only whole tokens without escapes, whose
  * order is that of the keys.
  */
-function literalOf(pattern: KeyPattern | undefined): string {
-  if (pattern === undefined) return "";
-  const literal = /^[A-Za-z0-9\-/_.]*/.exec(pattern.text)?.[0] ?? "";
-  if (literal.length === pattern.text.length) return literal;
-  return literal.slice(0, literal.lastIndexOf(".") + 1);
+function literalOf({ text }: KeyPattern): string {
+  let longest = "";
+  for (const part of textsOf(text)) {
+    const literal = /^[A-Za-z0-9\-/_.]*/.exec(part)?.[0] ?? "";
+    const whole = literal === part ? literal : literal.slice(0, literal.lastIndexOf(".") + 1);
+    if (whole.length > longest.length) longest = whole;
+  }
+  return longest;
 }
 
-/** Where in the order of keys the first result can stand. */
-function firstOf({ pattern, prefix = "", after }: KeyQuery): string {
-  const literal = literalOf(pattern);
-  const first = literal > prefix ? literal : prefix;
-  return after !== undefined && after >= first ? after : first;
+/** Beginnings of keys, in order, none of them with another one before it: all that is asked for begins with one of them. */
+function beginningsOf(patterns: readonly KeyPattern[], prefix: string): string[] {
+  const all = patterns
+    .map(literalOf)
+    .filter((literal) => literal.startsWith(prefix) || prefix.startsWith(literal))
+    .map((literal) => (literal.length > prefix.length ? literal : prefix))
+    .sort();
+  const beginnings: string[] = [];
+  for (const beginning of all) {
+    const last = beginnings.at(-1);
+    if (last === undefined || !beginning.startsWith(last)) beginnings.push(beginning);
+  }
+  return beginnings;
 }
 
 /** The part of some sorted keys that a query asks for. */
-export function pageOf(
-  sorted: Iterable<string>,
-  { pattern, prefix = "", after, limit = Infinity }: KeyQuery,
-): KeyPage {
+export function pageOf(sorted: readonly string[], query: KeyQuery): KeyPage {
+  return pageFrom((key) => from(sorted, key), query);
+}
+
+function* from(sorted: readonly string[], key: string): Generator<string> {
+  for (let at = lowerBound(sorted, key); at < sorted.length; at++) yield sorted[at]!;
+}
+
+/**
+ * The part of some sorted keys that a query asks for.
+ *
+ * @param walk gives them in order, from the place on where a key stands or would stand
+ */
+function pageFrom(walk: (key: string) => Iterable<string>, query: KeyQuery): KeyPage {
+  const { prefix = "", after = "", limit = Infinity } = query;
+  const patterns = patternsOf(query);
+  const isAll = patterns[0] === everyKey;
   const keys: string[] = [];
-  const literal = literalOf(pattern);
-  for (const key of sorted) {
-    if (after !== undefined && key <= after) continue;
-    if (!key.startsWith(prefix) || !key.startsWith(literal)) {
-      // Behind either of them nothing more can match.
-      if ((key > prefix && !key.startsWith(prefix)) || (key > literal && !key.startsWith(literal)))
-        break;
-      continue;
+  for (const beginning of beginningsOf(patterns, prefix)) {
+    for (const key of walk(after > beginning ? after : beginning)) {
+      if (key === after) continue;
+      // Behind them nothing more can match.
+      if (!key.startsWith(beginning)) break;
+      if (!isAll) {
+        const suffix = encodeKey(key);
+        if (!patterns.some((pattern) => pattern.matches(suffix))) continue;
+      }
+      if (keys.length === limit) return { keys, hasMore: true };
+      keys.push(key);
     }
-    if (pattern !== undefined && !pattern.matches(encodeKey(key))) continue;
-    if (keys.length === limit) return { keys, hasMore: true };
-    keys.push(key);
   }
   return { keys, hasMore: false };
 }

@@ -38,12 +38,12 @@ export interface BucketInfo {
   replicas: number;
   storage: "file" | "memory";
   compression: boolean;
-  /** All stored revisions, tombstones included. */
-  values: number;
+  /** All stored revisions, tombstones included. This and the next two are undefined for those who may not read all keys. */
+  values?: number;
   /** Live keys. */
-  keys: number;
+  keys?: number;
   /** Size on the server, in bytes. */
-  bytes: number;
+  bytes?: number;
   /** When it was created, ISO 8601. */
   createdAt: string;
 }
