@@ -1,6 +1,6 @@
 import { KvError } from "../protocol/errors.ts";
 import { encodeKey, everyKey, parsePattern, type KeyPattern } from "../protocol/keys.ts";
-import { ANY, isWithin, narrowed, patternCovers, type Reach } from "../protocol/reach.ts";
+import { ANY, narrowed, patternCovers, type Reach } from "../protocol/reach.ts";
 import {
   keyVerbs,
   type EnvironmentVerb,
@@ -15,7 +15,7 @@ export { isWithin, patternCovers, type Reach } from "../protocol/reach.ts";
 interface Grant {
   verbs: ReadonlySet<Verb>;
   /** Bucket or environment. */
-  covers(place: string): boolean;
+  covers: (place: string) => boolean;
   /** The same as text, `*` for any characters. */
   place: string;
   keys: Reach;
@@ -65,7 +65,15 @@ export class Grants {
 
   /** Whether a verb is allowed on one key of a bucket, or one name of an environment. */
   allows(verb: KeyVerb | EnvironmentVerb, place: string, key: string): boolean {
-    return isWithin(this.reach(verb, place), key);
+    if (this === Grants.all) return true;
+    let suffix: string | undefined;
+    for (const { verbs, covers, keys } of this.#grants) {
+      if (!verbs.has(verb) || !covers(place)) continue;
+      if (keys === "all") return true;
+      suffix ??= encodeKey(key);
+      for (const pattern of keys) if (pattern.matches(suffix)) return true;
+    }
+    return false;
   }
 
   /** @throws KvError `forbidden` when {@link allows} says no */

@@ -22,10 +22,11 @@ import { accessRoutes } from "./routes/access.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { configRoutes } from "./routes/configs.ts";
+import type { EntryAnswers } from "./routes/entry.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { metricsRoutes } from "./routes/metrics.ts";
 import { pastRoutes } from "./routes/past.ts";
-import { revealToAllButPages, secretRoutes } from "./routes/secrets.ts";
+import { secretRoutes } from "./routes/secrets.ts";
 import { updateRoutes } from "./routes/updates.ts";
 import { systemRoutes, type SystemState } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
@@ -56,12 +57,19 @@ export interface App {
 /** Path of the bucket collection. */
 const BUCKETS = "/api/v1/kv/buckets";
 
-export function createApp(deps: AppDeps): App {
-  const { buckets, configs, secrets, watches, log, origins, access, state } = deps;
-  const gate: Gate = { origins, authenticator: access };
+/** All routes, for those that may come in. */
+export interface Routes {
+  own: Hono;
+  /** Those that are looked at when nothing of ours fits. */
+  dialects: readonly Hono[];
+  /** What answers reads and writes of one key. */
+  answers: EntryAnswers;
+}
+
+export function createRoutes(deps: Omit<AppDeps, "origins">): Routes {
+  const { buckets, configs, secrets, watches, log, access, state } = deps;
   const app = new Hono({ strict: true });
-  const logsRequests = log.isLevelEnabled("debug");
-  if (logsRequests) app.use(requestLog(log));
+  if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
   const answers = keyRoutes(app, BUCKETS, buckets);
   batchRoutes(app, BUCKETS, buckets, (c, error) => publicError(error, log, requestId(c)));
@@ -70,7 +78,7 @@ export function createApp(deps: AppDeps): App {
   bucketRoutes(app, BUCKETS, buckets);
   watchRoutes(app, "/api/v1", watches);
   configRoutes(app, "/api/v1/config", configs);
-  secretRoutes(app, "/api/v1/secrets", secrets, revealToAllButPages);
+  secretRoutes(app, "/api/v1/secrets", secrets);
   accessRoutes(app, "/api/v1", access);
   metricsRoutes(app, new GatewayMetrics(() => watches.stats()));
   systemRoutes(app, buckets, state);
@@ -80,7 +88,7 @@ export function createApp(deps: AppDeps): App {
   bucketRoutes(app, IRONFLOW + BUCKETS, buckets);
   watchRoutes(app, `${IRONFLOW}/api/v1`, watches);
   configRoutes(app, `${IRONFLOW}/api/v1/config`, configs);
-  secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets, revealToAllButPages);
+  secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets);
 
   const host = hostOf(buckets, log);
   forgeRoutes(app, "/compat/forge", host, secrets, revealToAllButPages);
@@ -91,6 +99,13 @@ export function createApp(deps: AppDeps): App {
     errorAnswer(c, new KvError("not_found", `there is nothing at ${c.req.path}`), log),
   );
   for (const each of [app, kestra]) each.onError((error, c) => errorAnswer(c, error, log));
+  return { own: app, dialects: [kestra], answers };
+}
+
+export function createApp(deps: AppDeps): App {
+  const { buckets, log, origins, access } = deps;
+  const gate: Gate = { origins, authenticator: access };
+  const { own: app, answers } = createRoutes(deps);
 
   return {
     fetch(request, bindings) {
@@ -113,7 +128,7 @@ export function createApp(deps: AppDeps): App {
           ),
       );
     },
-    direct: logsRequests
+    direct: log.isLevelEnabled("debug")
       ? () => false
       : directAnswers(BUCKETS, answers, gate, () => buckets.maxValueSize, log),
   };

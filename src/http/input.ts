@@ -46,6 +46,7 @@ type LowerCase =
   | "if-none-match"
   | "last-event-id"
   | "min-revision"
+  | "origin"
   | "x-request-id";
 
 /** Whether the address has a query at all. */

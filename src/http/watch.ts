@@ -115,7 +115,7 @@ export class WatchServer {
    *
    * @param principal who asked
    * @param headers that the answer must have beside its own
-   * @throws KvError `unauthenticated`, `bucket_not_found`, `store_unavailable`, `shutting_down`, `too_many_sockets`, and `invalid_request` behind
+   * @throws KvError `unauthenticated`, `forbidden`, `bucket_not_found`, `store_unavailable`, `shutting_down`, `too_many_sockets`, and `invalid_request` behind
    * another request that is still being answered on the same connection; nothing is answered then
    */
   async streamEvents(

@@ -54,7 +54,7 @@ export interface Wording {
 export type Begin = (socket: WatchSocket) => WatchHandle;
 
 export interface WatchOptions {
-  /** Keys to watch; a key is watched when one of them matches. At least one. */
+  /** Keys to watch; a key is watched when one of them matches. At least one. They are all that the watch ever tells of. */
   patterns: readonly KeyPattern[];
   include: Include;
   values: ValueForm;

@@ -4,12 +4,14 @@ import { KvError } from "../../protocol/errors.ts";
 import { assertKey } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
 import { batchSchema, parseWith, transactionSchema } from "../../protocol/messages.ts";
+import type { KeyVerb } from "../../protocol/scopes.ts";
 import { valueFromJson } from "../../protocol/values.ts";
 import type { Bucket } from "../../store/bucket.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { transact, type Operation } from "../../store/transaction.ts";
 import { answerJsonText } from "../answer.ts";
 import { readJson } from "../body.ts";
+import { discreet } from "../discreet.ts";
 import type { PublicError } from "../errors.ts";
 import { entryJson } from "../entry-json.ts";
 import { resource } from "../resource.ts";
@@ -30,6 +32,7 @@ export function batchRoutes(
 
   resource(app, `${base}/:bucket/batch`, {
     POST: async (c) => {
+      const { bucketName, grants, open } = target.known(c);
       const request = parseWith(batchSchema, await readJson(c, limits.itemsBody));
       const { get, set, delete: remove } = request;
       const count = (get?.length ?? 0) + (set?.length ?? 0) + (remove?.length ?? 0);
@@ -39,9 +42,10 @@ export function batchRoutes(
           `a batch has 1 to ${limits.items} items, not ${count}`,
         );
       }
-      const bucket = await target.bucket(c);
+      const bucket = await open();
       /** Each item's result as JSON text, its error in its place. */
       const each = async <T>(
+        verb: KeyVerb,
         items: readonly T[],
         keyOf: (item: T) => string,
         run: (item: T, key: string) => Promise<string>,
@@ -50,6 +54,7 @@ export function batchRoutes(
           const key = keyOf(item);
           try {
             assertKey(key);
+            grants.require(verb, bucketName, key);
             return await run(item, key);
           } catch (error) {
             return `{"key":${JSON.stringify(key)},"error":${JSON.stringify(publicError(c, error).toBody())}}`;
@@ -59,17 +64,18 @@ export function batchRoutes(
       };
       const parts = await Promise.all([
         get &&
-          each(get, String, async (_, key) => entryJson(await bucket.get(key))).then(
+          each("read", get, String, async (_, key) => entryJson(await bucket.get(key))).then(
             (json) => `"get":${json}`,
           ),
         set &&
           each(
+            "write",
             set,
             ({ key }) => key,
             (item, key) => setItem(bucket, key, item),
           ).then((json) => `"set":${json}`),
         remove &&
-          each(remove, String, (_, key) => deleteItem(bucket, key)).then(
+          each("delete", remove, String, (_, key) => deleteItem(bucket, key)).then(
             (json) => `"delete":${json}`,
           ),
       ]);
@@ -80,8 +86,13 @@ export function batchRoutes(
 
   resource(app, `${base}/:bucket/transactions`, {
     POST: async (c) => {
+      const { bucketName, grants, open } = target.known(c);
       const request = parseWith(transactionSchema, await readJson(c, limits.itemsBody));
       const operations = request.operations.map(operationOf);
+      operations.forEach((operation, index) => {
+        const { op, key } = operation;
+        if (!grants.allows(verbOf[op], bucketName, key)) throw forbidden(operation, index);
+      });
       const seen = new Set<string>();
       operations.forEach(({ key, op }, index) => {
         if (seen.has(key)) {
@@ -95,8 +106,11 @@ export function batchRoutes(
         }
         seen.add(key);
       });
-      const bucket = await target.bucket(c);
-      const { revisions } = await transact(bucket, operations);
+      const bucket = await open();
+      const { revisions } = await transact(bucket, operations).catch((error: unknown) => {
+        const key = error instanceof KvError ? error.details?.key : undefined;
+        throw typeof key === "string" ? discreet(error, grants, bucketName, key) : error;
+      });
       const members = Array.from(
         revisions,
         ([key, revision]) => `${JSON.stringify(key)}:${revision}`,
@@ -105,6 +119,25 @@ export function batchRoutes(
       return answerJsonText(c, json, 200, { Durability: bucket.durability });
     },
   });
+}
+
+/** What an operation needs. */
+const verbOf: Record<Operation["op"], KeyVerb> = {
+  put: "write",
+  create: "write",
+  update: "write",
+  delete: "delete",
+  purge: "delete",
+  check: "read",
+};
+
+/** Says only what the caller said. */
+function forbidden({ op, key }: Operation, index: number): KvError {
+  return new KvError(
+    "forbidden",
+    `operation ${index} (${op}): the credentials do not allow "${verbOf[op]}" on "${key}"`,
+    { details: { index, op, key } },
+  );
 }
 
 async function setItem(

@@ -34,9 +34,9 @@ export function entryAnswers(base: string, buckets: Buckets, entryJson: EntryJso
   const target = targetOf(base, buckets);
   return {
     async get(c) {
-      const key = target.key(c);
+      const { key, open } = target.key(c, "read");
       const options = readOptions(c);
-      const found = await read(await target.bucket(c), key, options);
+      const found = await read(await open(), key, options);
       const etag = `"${found.revision}"`;
       if (isNotModified(c, found.revision))
         return { body: null, status: 304, headers: { ETag: etag } };
@@ -50,11 +50,12 @@ export function entryAnswers(base: string, buckets: Buckets, entryJson: EntryJso
     },
 
     async put(c) {
-      const key = target.key(c);
       const options = putOptions(c);
+      const { key, open } =
+        options.returns === undefined ? target.key(c, "write") : target.key(c, "write", "read");
       const bytes = await readBody(c, buckets.maxValueSize);
       const value = valueFromBody(bytes, header(c, "content-type"));
-      const bucket = await target.bucket(c);
+      const bucket = await open();
       const written = await bucket.put(key, value, options);
       let more = "";
       if (options.returns === "previous") {

@@ -13,8 +13,9 @@ import {
 } from "../../store/listing.ts";
 import { keysAt, type Moment } from "../../store/past.ts";
 import { patch } from "../../store/updates.ts";
-import { answer, answerJsonText, responseOf } from "../answer.ts";
+import { answer, answerJsonText, principalOf, responseOf } from "../answer.ts";
 import { readJson } from "../body.ts";
+import { discreet } from "../discreet.ts";
 import { entryJson as nativeJson, entryMetadataJson, type EntryJson } from "../entry-json.ts";
 import { flag, integer, momentOf, text, ttlOf, writeCondition } from "../input.ts";
 import { inPath, keyResource, resource } from "../resource.ts";
@@ -45,11 +46,12 @@ export function keyRoutes(
     PUT: async (c: Context): Promise<Response> => responseOf(c, await answers.put(c)),
 
     PATCH: async (c: Context): Promise<Response> => {
-      const key = target.key(c);
+      // The answer has the value.
+      const { key, open } = target.key(c, "write", "read");
       const condition = writeCondition(c);
       const ttl = ttlOf(c);
       const change = await readJson(c, buckets.maxValueSize);
-      const bucket = await target.bucket(c);
+      const bucket = await open();
       const { value, ...written } = await patch(bucket, key, change, {
         ...(condition === undefined ? {} : { condition }),
         ...(ttl === undefined ? {} : { ttl }),
@@ -58,11 +60,15 @@ export function keyRoutes(
     },
 
     DELETE: async (c: Context): Promise<Response> => {
-      const key = target.key(c);
+      const { key, bucketName, open } = target.key(c, "delete");
       const condition = writeCondition(c);
       const purge = flag(c, "purge");
-      const bucket = await target.bucket(c);
-      await bucket.delete(key, { purge, ...(condition === undefined ? {} : { condition }) });
+      const bucket = await open();
+      await bucket
+        .delete(key, { purge, ...(condition === undefined ? {} : { condition }) })
+        .catch((error: unknown) => {
+          throw discreet(error, principalOf(c).grants, bucketName, key);
+        });
       return answer(c, null, 204, { Durability: bucket.durability });
     },
   };
@@ -71,7 +77,11 @@ export function keyRoutes(
 
   resource(app, `${base}/:bucket/keys`, {
     GET: async (c) => {
+      const { bucketName, reach, open } = target.keys(c, "read");
       const filter = text(c, "filter", "invalid_filter");
+      const pattern = filter === undefined ? undefined : parsePattern(filter);
+      // Of a prefix nobody could say for sure what it is about; a filter for what is out of reach is a mistake to be told.
+      if (pattern !== undefined) principalOf(c).grants.narrow(["read"], bucketName, [pattern]);
       const prefix = text(c, "prefix", "invalid_request");
       const after = decodeCursor(text(c, "cursor", "invalid_request"));
       const withValues = flag(c, "values");
@@ -79,12 +89,13 @@ export function keyRoutes(
       const limit =
         integer(c, "limit", 1, limits.page) ?? (withEntries ? limits.entriesPage : undefined);
       const query: KeyQuery = {
-        ...(filter === undefined ? {} : { pattern: parsePattern(filter) }),
+        reach,
+        ...(pattern === undefined ? {} : { pattern }),
         ...(prefix === undefined ? {} : { prefix }),
         ...(after === undefined ? {} : { after }),
         ...(limit === undefined ? {} : { limit }),
       };
-      const bucket = await target.bucket(c);
+      const bucket = await open();
       const moment = momentOf(c, "as_of");
       const render = withValues ? entryJson : entryMetadataJson;
       if (moment !== undefined) {
@@ -101,8 +112,8 @@ export function keyRoutes(
 
   const history = {
     GET: async (c: Context): Promise<Response> => {
-      const key = target.key(c);
-      const entries = await (await target.bucket(c)).history(key);
+      const { key, open } = target.key(c, "read");
+      const entries = await (await open()).history(key);
       return answerJsonText(
         c,
         `{"entries":[${entries.map(entryJson).join(",")}],"count":${entries.length}}`,
@@ -170,7 +181,7 @@ async function listAt(
   render: EntryJson | undefined,
 ): Promise<string> {
   const { revisions, isComplete } = await keysAt(bucket, moment, query.pattern);
-  const page = pageOf(revisions.keys(), query);
+  const page = pageOf([...revisions.keys()], query);
   if (render === undefined) return `${keysJson(page)},"complete":${isComplete}}`;
   const { text: json, areAllThere } = await withBodies(
     page,

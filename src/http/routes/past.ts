@@ -19,14 +19,14 @@ export function pastRoutes(app: Hono, base: string, buckets: Buckets): void {
 
   const diff = {
     GET: async (c: Context): Promise<Response> => {
-      const key = target.key(c);
+      const { key, open } = target.key(c, "read");
       const from = momentOf(c, "from");
       if (from === undefined) {
         throw new KvError("invalid_request", `"from" is missing: give a revision or a time`, {
           details: { field: "from" },
         });
       }
-      const bucket = await target.bucket(c);
+      const bucket = await open();
       const to = momentOf(c, "to") ?? { time: Date.now() };
       const { isChanged, patch, ...entries } = await difference(bucket, key, from, to);
       const [before, after] = [entries.from, entries.to].map((entry) =>
@@ -41,9 +41,10 @@ export function pastRoutes(app: Hono, base: string, buckets: Buckets): void {
 
   resource(app, `${base}/:bucket/compact`, {
     POST: async (c) => {
+      const { open } = target.administered(c);
       const { older_than: age } = parseWith(compactSchema, await readOptionalJson(c));
       const seconds = age === undefined ? HALF_AN_HOUR : age === 0 ? 0 : parseTtl(age);
-      const bucket = await target.bucket(c);
+      const bucket = await open();
       return answerJson(c, { removed: await compact(bucket, seconds * 1000) });
     },
   });

@@ -8,39 +8,30 @@ import {
   setSecretSchema,
 } from "../../protocol/messages.ts";
 import type { Secrets } from "../../secrets/secrets.ts";
-import { answer, answerJson } from "../answer.ts";
+import { isWithin } from "../../protocol/reach.ts";
+import { answer, answerJson, principalOf } from "../answer.ts";
 import { readJson } from "../body.ts";
+import { header } from "../input.ts";
 import { resource } from "../resource.ts";
 import { namedTargetOf } from "./configs.ts";
 
 /** Values are for whoever asked, and for no cache on the way. */
 const NO_STORE = { "Cache-Control": "no-store" };
 
-/**
- * Decides whether the sender of a request may see the value of a secret, and throws when not.
- *
- * @throws KvError `unauthenticated`, `forbidden`
- */
-export type RevealPolicy = (c: Context, environment: string, name: string) => void | Promise<void>;
-
-/** Lets everybody who may use the gateway see values, but for pages of other origins: secrets are not for browsers. */
-export const revealToAllButPages: RevealPolicy = (c) => {
-  if (c.req.header("Origin") !== undefined)
+/** As long as there are no credentials everybody may see values, but for web pages: secrets are not for browsers. */
+function refusePagesOfStrangers(c: Context): void {
+  if (principalOf(c).kind === "anonymous" && header(c, "origin") !== undefined)
     throw new KvError("forbidden", "the values of secrets are not given to web pages");
-};
+}
 
 /**
- * Secrets, under two policies: the routes that manage them never answer with a value, one route reveals it.
+ * Secrets, under two policies: the routes that manage them never answer with a value, one route reveals it, to those who may
+ * `secrets:reveal`.
  *
  * @param base path of the collection
  * @param secrets undefined where there is no master key: every route answers `secrets_disabled` then
  */
-export function secretRoutes(
-  app: Hono,
-  base: string,
-  secrets: Secrets | undefined,
-  mayReveal: RevealPolicy,
-): void {
+export function secretRoutes(app: Hono, base: string, secrets: Secrets | undefined): void {
   const target = namedTargetOf(base);
   const enabled = (): Secrets => {
     if (secrets !== undefined) return secrets;
@@ -52,42 +43,54 @@ export function secretRoutes(
   const readBody = (c: Context): Promise<unknown> => readJson(c, limits.secretBody);
 
   resource(app, base, {
-    GET: async (c) => answerJson(c, await enabled().list(target.environment(c))),
+    GET: async (c) => {
+      const { environment, reach } = target.some(c, "secrets");
+      const all = await enabled().list(environment);
+      return answerJson(
+        c,
+        all.filter(({ name }) => isWithin(reach, name)),
+      );
+    },
     POST: async (c) => {
+      target.some(c, "secrets");
       const store = enabled();
-      const { name, value, description } = parseWith(createSecretSchema, await readBody(c));
-      const info = await store.create(target.environment(c), name, value, { description });
+      const { value, description, ...given } = parseWith(createSecretSchema, await readBody(c));
+      const { environment, name } = target.other(c, "secrets", given.name);
+      const info = await store.create(environment, name, value, { description });
       return answerJson(c, info, 201, { Location: `${base}/${encodeURIComponent(info.name)}` });
     },
   });
 
   resource(app, `${base}/:name`, {
-    GET: async (c) => answerJson(c, await enabled().info(target.environment(c), target.name(c))),
+    GET: async (c) => {
+      const { environment, name } = target.one(c, "secrets");
+      return answerJson(c, await enabled().info(environment, name));
+    },
     PUT: async (c) => {
+      const { environment, name } = target.one(c, "secrets");
       const store = enabled();
-      const name = target.name(c);
       const { value, description } = parseWith(setSecretSchema, await readBody(c));
-      return answerJson(c, await store.set(target.environment(c), name, value, { description }));
+      return answerJson(c, await store.set(environment, name, value, { description }));
     },
     PATCH: async (c) => {
+      const { environment, name } = target.one(c, "secrets");
       const store = enabled();
-      const name = target.name(c);
       const change = parseWith(changeSecretSchema, await readBody(c));
-      return answerJson(c, await store.change(target.environment(c), name, change));
+      if (change.name !== undefined) target.other(c, "secrets", change.name);
+      return answerJson(c, await store.change(environment, name, change));
     },
     DELETE: async (c) => {
-      await enabled().delete(target.environment(c), target.name(c));
+      const { environment, name } = target.one(c, "secrets");
+      await enabled().delete(environment, name);
       return answer(c, null, 204, {});
     },
   });
 
   resource(app, `${base}/:name/value`, {
     GET: async (c) => {
-      const store = enabled();
-      const name = target.name(c);
-      const environment = target.environment(c);
-      await mayReveal(c, environment, name);
-      return answerJson(c, await store.reveal(environment, name), 200, NO_STORE);
+      const { environment, name } = target.one(c, "secrets:reveal");
+      refusePagesOfStrangers(c);
+      return answerJson(c, await enabled().reveal(environment, name), 200, NO_STORE);
     },
   });
 }

@@ -16,27 +16,27 @@ export function updateRoutes(app: Hono, base: string, buckets: Buckets): void {
     keyResource(app, `${base}/:bucket/${name}`, { POST: handler });
   };
   route("increment", async (c) => {
-    const key = target.key(c);
+    const { key, open } = target.key(c, "write", "read");
     const { by = 1, initial = 0, ttl } = parseWith(incrementSchema, await readOptionalJson(c));
     const seconds = ttl === undefined ? {} : { ttl: parseTtl(ttl) };
-    const bucket = await target.bucket(c);
+    const bucket = await open();
     const { value, ...written } = await increment(bucket, key, { by, initial, ...seconds });
     return writtenResponse(c, bucket, written, `,"value":${value}`);
   });
 
   route("touch", async (c) => {
-    const key = target.key(c);
+    const { key, open } = target.key(c, "write");
     const { ttl } = parseWith(touchSchema, await readJson(c));
     const seconds = parseTtl(ttl);
-    const bucket = await target.bucket(c);
+    const bucket = await open();
     return writtenResponse(c, bucket, await touch(bucket, key, seconds));
   });
 
   route("restore", async (c) => {
-    const key = target.key(c);
+    const { key, open } = target.key(c, "write", "read");
     const condition = writeCondition(c);
     const { revision } = parseWith(restoreSchema, await readJson(c));
-    const bucket = await target.bucket(c);
+    const bucket = await open();
     return writtenResponse(c, bucket, await restore(bucket, key, revision, condition));
   });
 }

@@ -10,7 +10,7 @@ import type { Hub } from "../../watch/hub.ts";
 import type { End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
 import { parseClientFrame } from "./client-frame.ts";
 import { errorFrame, unwatchedFrame } from "./control-frames.ts";
-import { parseWatchFrame, type WatchTarget } from "./request.ts";
+import { parseWatchFrame, permitted, type WatchTarget } from "./request.ts";
 import type { Sockets } from "./sockets.ts";
 import { GatewaySocket } from "./web-socket.ts";
 
@@ -162,7 +162,7 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
     let watch: MultiplexedWatch;
     let target: WatchTarget;
     try {
-      target = parseWatchFrame(request);
+      target = permitted(parseWatchFrame(request), this.principal.grants);
       watch = new MultiplexedWatch(id, target.options.patterns);
       this.#reserve(watch);
     } catch (error) {

@@ -1,5 +1,6 @@
 /** What a client asks for, whichever way: in an address, or in a frame of a multiplexed socket. */
 import type { IncomingMessage } from "node:http";
+import type { Grants } from "../../auth/grants.ts";
 import type { Principal } from "../../auth/principal.ts";
 import { assertBucketName } from "../../protocol/bucket-names.ts";
 import { KvError } from "../../protocol/errors.ts";
@@ -14,6 +15,7 @@ import {
   type Include,
 } from "../../protocol/messages.ts";
 import { parsePosition } from "../../protocol/position.ts";
+import type { KeyVerb } from "../../protocol/scopes.ts";
 import type { ValueForm, WatchOptions } from "../../watch/watch.ts";
 import { decodePart, queryTexts } from "../input.ts";
 
@@ -32,6 +34,19 @@ export interface ConfigTarget {
 }
 
 /**
+ * A watch of a bucket of which nothing but what its asker may see is left: keys that `watch` reaches, and `read`, too, where values are
+ * delivered. Rights that change give it another position, so that it starts over.
+ *
+ * @throws KvError `forbidden` when a filter asks for nothing that can be seen
+ */
+export function permitted({ bucket, options }: WatchTarget, grants: Grants): WatchTarget {
+  if (grants.isUnlimited) return { bucket, options };
+  const verbs: readonly KeyVerb[] = options.values === false ? ["watch"] : ["watch", "read"];
+  const patterns = grants.narrow(verbs, bucket, options.patterns);
+  return { bucket, options: { ...options, patterns } };
+}
+
+/**
  * What somebody may see of a watch. That of a config document has its environment then.
  *
  * @throws KvError `forbidden` when that is nothing, `invalid_request`
@@ -41,7 +56,7 @@ export function permit(
   { headers }: Pick<IncomingMessage, "headers">,
   { grants, environment: own }: Principal,
 ): WatchTarget | ConfigTarget {
-  if (!isOfConfig(target)) return target;
+  if (!isOfConfig(target)) return permitted(target, grants);
   const header = headers["x-ironflow-environment"];
   const environment = environmentOf(typeof header === "string" ? header : target.environment, own);
   grants.require("config", environment, target.name);
