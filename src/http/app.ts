@@ -26,7 +26,7 @@ import type { EntryAnswers } from "./routes/entry.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { metricsRoutes } from "./routes/metrics.ts";
 import { pastRoutes } from "./routes/past.ts";
-import { secretRoutes } from "./routes/secrets.ts";
+import { refuseStrangersPages, secretRoutes } from "./routes/secrets.ts";
 import { updateRoutes } from "./routes/updates.ts";
 import { systemRoutes, type SystemState } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
@@ -91,7 +91,7 @@ export function createRoutes(deps: Omit<AppDeps, "origins">): Routes {
   secretRoutes(app, `${IRONFLOW}/api/v1/secrets`, secrets);
 
   const host = hostOf(buckets, log);
-  forgeRoutes(app, "/compat/forge", host, secrets, revealToAllButPages);
+  forgeRoutes(app, "/compat/forge", host, secrets, refuseStrangersPages);
   // Kestra's paths can have any word where ours have theirs: they are looked at when nothing else fits.
   const kestra = kestraRoutes(host);
   app.notFound((c) => kestra.fetch(c.req.raw, c.env));

@@ -326,6 +326,7 @@ export class Bucket {
     patterns: readonly KeyPattern[],
     { headersOnly = false, complete = false }: ReadOptions,
   ): AsyncGenerator<StoredEntry[], void, void> {
+    if (patterns.length === 0) return;
     const { filters, isExact } = this.#filtersOf(patterns);
     const options = {
       stream: this.stream,
@@ -471,6 +472,8 @@ export class Bucket {
     patterns: readonly KeyPattern[] = [everyKey],
     options: { complete?: boolean } = {},
   ): AsyncGenerator<KeyState[], void, void> {
+    // JetStream would take no filter for all subjects.
+    if (patterns.length === 0) return;
     const { stream, context } = this;
     const { filters, isExact } = this.#filtersOf(patterns);
     try {
@@ -495,7 +498,6 @@ export class Bucket {
   /** The names of all live keys that match, sorted. */
   async keys(patterns: readonly KeyPattern[] = [everyKey]): Promise<string[]> {
     const live = new Set<string>();
-    if (patterns.length === 0) return [];
     for await (const batch of this.keyStates(patterns, { complete: true })) {
       const now = Date.now();
       for (const { suffix, isDeleted, expiry } of batch) {
@@ -514,11 +516,11 @@ export class Bucket {
    * @throws KvError `invalid_request` when there are more
    */
   async entries(
-    pattern: KeyPattern = everyKey,
+    patterns: readonly KeyPattern[] = [everyKey],
     { headersOnly = false, atMost = Infinity }: { headersOnly?: boolean; atMost?: number } = {},
   ): Promise<LiveEntry[]> {
     const live = new Map<string, LiveEntry>();
-    for await (const batch of this.read([pattern], "last", { headersOnly, complete: true })) {
+    for await (const batch of this.read(patterns, "last", { headersOnly, complete: true })) {
       for (const { entry } of batch) {
         if (isLive(entry)) live.set(entry.key, entry);
         else live.delete(entry.key);

@@ -274,7 +274,7 @@ export class Buckets {
     pattern: KeyPattern,
     options: { headersOnly?: boolean } = {},
   ): Promise<LiveEntry[]> {
-    return (await this.readSystem(name, (bucket) => bucket.entries(pattern, options))) ?? [];
+    return (await this.readSystem(name, (bucket) => bucket.entries([pattern], options))) ?? [];
   }
 
   /** Names of the gateway's own buckets that begin with something, sorted. */

@@ -2,6 +2,8 @@
 import { request } from "node:http";
 import pino from "pino";
 import { beforeAll, describe, expect, test } from "vitest";
+import { forgeOperations } from "../../src/dialects/forge/routes.ts";
+import { secretsEnvironment } from "../../src/dialects/forge/secrets.ts";
 import { createRoutes, type AppDeps } from "../../src/http/app.ts";
 import { bucketOfNamespace, MAIN_TENANT } from "../../src/protocol/kestra.ts";
 import { environmentVerbs, keyVerbs, type Scope, type Verb } from "../../src/protocol/scopes.ts";
@@ -17,6 +19,7 @@ interface Line {
   body?: unknown;
   headers?: Record<string, string>;
   query?: string;
+  environment?: string;
 }
 
 const merge = { "Content-Type": "application/merge-patch+json" };
@@ -128,7 +131,32 @@ const again = Object.entries(ours).flatMap(([route, line]) => {
   return isThere ? [[`${method} /compat/ironflow${path}`, line] as const] : [];
 });
 
-const lines: Record<string, Line> = { ...ours, ...Object.fromEntries(again) };
+/** A Forge app's calls, which name keys in their bodies. Batches have an error per item: the tests of Forge show that. */
+const forge: Record<(typeof forgeOperations)[number], Line> = {
+  get: { ...read, body: { key: ":key" } },
+  set: { about: "key", verbs: ["write"], body: { key: ":key", value: 1 } },
+  delete: { ...remove, body: { key: ":key" } },
+  query: { about: "keys", verbs: ["read"], body: {} },
+  transaction: { about: "key", verbs: ["write"], body: { set: [{ key: ":key", value: 1 }] } },
+  "secret/get": forgeSecret("secrets:reveal"),
+  "secret/set": { ...forgeSecret("secrets"), body: { key: ":key", value: 1 } },
+  "secret/delete": forgeSecret("secrets"),
+  "batch/get": { about: "open", body: [{ key: ":key" }] },
+  "batch/set": { about: "open", body: [{ key: ":key", value: 1 }] },
+  "batch/delete": { about: "open", body: [{ key: ":key" }] },
+};
+
+function forgeSecret(verb: Verb): Line {
+  const environment = secretsEnvironment("b");
+  return { about: "named", verbs: [verb], environment, body: { key: ":key" } };
+}
+
+const FORGE = "POST /compat/forge/:bucket/api/v1";
+const lines: Record<string, Line> = {
+  ...ours,
+  ...Object.fromEntries(again),
+  ...Object.fromEntries(Object.entries(forge).map(([name, line]) => [`${FORGE}/${name}`, line])),
+};
 
 /** Methods and paths of all routes; those that only say which methods there are are left out. */
 async function routes(url: string, headers: Record<string, string>): Promise<string[]> {
@@ -139,6 +167,10 @@ async function routes(url: string, headers: Record<string, string>): Promise<str
   for (const { path } of own.routes) {
     // The path without its key, which is none.
     if (path.endsWith("/") && path !== "/") continue;
+    if (path.startsWith("/compat/forge/")) {
+      for (const operation of forgeOperations) found.add(`${FORGE}/${operation}`);
+      continue;
+    }
     const real = filled(path, "b", "mine.x", "mine.x").split("?")[0]!;
     for (const method of await allowed(url + real, headers)) found.add(`${method} ${path}`);
   }
@@ -216,7 +248,7 @@ function scopeOf(line: Line, bucket: string, without?: Verb, keys = ["mine.>"]):
   // All that is not needed does not help.
   const others = isEnvironment ? environmentVerbs : keyVerbs;
   const rest = others.filter((verb) => line.verbs?.includes(verb) !== true);
-  const place = isEnvironment ? { environment: "default" } : { bucket };
+  const place = isEnvironment ? { environment: line.environment ?? "default" } : { bucket };
   return [
     ...(verbs.length === 0 ? [] : [{ verbs: [...verbs], ...place, ...(line.verbs && { keys }) }]),
     ...(without === undefined || rest.length === 0 ? [] : [{ verbs: [...rest], ...place }]),

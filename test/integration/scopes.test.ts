@@ -107,6 +107,19 @@ describe("a listing", () => {
       expect(await list(owner, at(key))).toEqual({ keys: [], count: 0 });
   });
 
+  test("of Forge's clients has cursors that name nothing else", async () => {
+    const found: string[] = [];
+    let after: string | undefined;
+    do {
+      const request = { limit: 1, ...(after === undefined ? {} : { after }) };
+      const { body } = await owner.ask("POST", "/compat/forge/carts/api/v1/query", request);
+      for (const { key } of body.data as { key: string }[]) found.push(key);
+      after = body.cursor as string | undefined;
+      if (after !== undefined) expect(found).toContain(Buffer.from(after, "base64url").toString());
+    } while (after !== undefined);
+    expect(found).toEqual(["user.42.cart", "user.42.name"]);
+  });
+
   test("for a filter that nothing in reach can match is refused", async () => {
     for (const filter of ["user.7.*", "users", "*", "user.42"]) {
       const { status, body } = await owner.ask("GET", `${KV}/carts/keys?filter=${filter}`);

@@ -1,5 +1,5 @@
 /** Keys in their order, by what they begin with. */
-import { isWithin, type Reach } from "../../auth/grants.ts";
+import type { Reach } from "../../protocol/reach.ts";
 import type { Bucket } from "../../store/bucket.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { decodeCursor, encodeCursor } from "../../store/listing.ts";
@@ -16,8 +16,6 @@ import {
 
 /** Keys whose values are read at a time. */
 const READ = 16;
-/** Keys that are looked at together where not all of them are within reach. */
-const LOOK = 1000;
 /** Characters after which a page ends early: other clients write values that are larger than Forge's. */
 const PAGE_TEXT = 16 * 1024 * 1024;
 
@@ -58,11 +56,12 @@ async function pageOf(buckets: Buckets, bucket: Bucket, query: Query): Promise<s
   for (;;) {
     const page = await buckets.keys(bucket, {
       prefix,
-      limit: reach === "all" ? limit - found.length : LOOK,
+      reach,
+      limit: limit - found.length,
       ...(last === undefined ? {} : { after: last }),
     });
     // Nobody could name the others here, to read or delete them.
-    const keys = page.keys.filter((key) => isForgeKey(key) && isWithin(reach, key));
+    const keys = page.keys.filter((key) => isForgeKey(key));
     while (keys.length > 0) {
       if (found.length === limit || size > PAGE_TEXT) return answer(true);
       const some = keys.splice(0, Math.min(READ, limit - found.length));

@@ -12,6 +12,22 @@ import { forgeLimits } from "./requests.ts";
 import { ForgeSecrets, type RevealPolicy } from "./secrets.ts";
 import { transactions } from "./transactions.ts";
 
+/** What can be asked for, as the path says it. */
+export const forgeOperations = [
+  "get",
+  "set",
+  "delete",
+  "query",
+  "transaction",
+  "secret/get",
+  "secret/set",
+  "secret/delete",
+  "batch/get",
+  "batch/set",
+  "batch/delete",
+] as const;
+type ForgeOperation = (typeof forgeOperations)[number];
+
 interface Route {
   /** Bytes that a body may have. */
   limit: number;
@@ -38,25 +54,26 @@ export function forgeRoutes(
   const told = (c: Context) => (thrown: unknown) => host.publicError(c, thrown);
   const one = (answer: Route["answer"]): Route => ({ limit: forgeLimits.body, answer });
   const many = (answer: Route["answer"]): Route => ({ limit: forgeLimits.itemsBody, answer });
-  const routes: ReadonlyMap<string, Route> = new Map([
-    ["get", one(keys.get)],
-    ["set", one(keys.set)],
-    ["delete", one(keys.delete)],
-    ["secret/get", one((request, c) => hidden.get(request, c))],
-    ["secret/set", one((request, c) => hidden.set(request, c))],
-    ["secret/delete", one((request) => hidden.delete(request))],
-    ["query", one(queries(buckets))],
-    ["batch/get", many((request, c) => batches.get(request, told(c)))],
-    ["batch/set", many((request, c) => batches.set(request, told(c)))],
-    ["batch/delete", many((request, c) => batches.delete(request, told(c)))],
-    ["transaction", many(transactions(buckets))],
-  ]);
+  const routes: Record<ForgeOperation, Route> = {
+    get: one(keys.get),
+    set: one(keys.set),
+    delete: one(keys.delete),
+    "secret/get": one((request, c) => hidden.get(request, c)),
+    "secret/set": one((request, c) => hidden.set(request, c)),
+    "secret/delete": one((request) => hidden.delete(request)),
+    query: one(queries(buckets)),
+    "batch/get": many((request, c) => batches.get(request, told(c))),
+    "batch/set": many((request, c) => batches.set(request, told(c))),
+    "batch/delete": many((request, c) => batches.delete(request, told(c))),
+    transaction: many(transactions(buckets)),
+  };
 
   app.all(`${base}/:bucket/:path{[\\s\\S]+}`, async (c) => {
     const path = /^(?:api\/)?v1\/(.+)$/.exec(c.req.param("path"))?.[1] ?? "";
     if (path.startsWith("entity/")) throw entitiesNotSupported();
-    const route = routes.get(path);
-    if (route === undefined) throw new KvError("not_found", `there is nothing at ${c.req.path}`);
+    const operation = forgeOperations.find((each) => each === path);
+    if (operation === undefined)
+      throw new KvError("not_found", `there is nothing at ${c.req.path}`);
     if (c.req.method !== "POST") {
       throw new KvError("method_not_allowed", `${c.req.method} does not work here: use POST`, {
         details: { allow: ["POST"] },
@@ -64,6 +81,7 @@ export function forgeRoutes(
     }
     const bucket = c.req.param("bucket");
     assertBucketName(bucket);
+    const route = routes[operation];
     const body = jsonOf(await host.body(c, route.limit));
     const json = await route.answer({ bucket, body, grants: host.grants(c) }, c);
     return json === undefined ? host.answer(c, null, 204) : host.answer(c, json);

@@ -1,10 +1,11 @@
 /** Lists what is in namespaces, without the values. */
-import { isWithin, type Grants, type Reach } from "../../auth/grants.ts";
+import type { Grants } from "../../auth/grants.ts";
 import type { LiveEntry } from "../../protocol/entry.ts";
 import { KvError } from "../../protocol/errors.ts";
 import { bucketOfNamespace, namespaceOfBucket, type Namespace } from "../../protocol/kestra.ts";
 import { everyKey } from "../../protocol/keys.ts";
 import { limits } from "../../protocol/limits.ts";
+import { narrowed, type Reach } from "../../protocol/reach.ts";
 import type { Buckets } from "../../store/buckets.ts";
 
 /** A key as Kestra lists it. */
@@ -35,12 +36,11 @@ export async function entriesOf(
   reach: Reach,
 ): Promise<KvEntry[]> {
   if (reach.length === 0) return [];
+  const patterns = narrowed([everyKey], reach);
   const entries = await buckets.read(bucketOfNamespace(namespace), (bucket) =>
-    bucket.entries(everyKey, { headersOnly: true, atMost: MOST }),
+    bucket.entries(patterns, { headersOnly: true, atMost: MOST }),
   );
-  return (entries ?? [])
-    .filter(({ key }) => isWithin(reach, key))
-    .map((entry) => entryOf(namespace.name, entry));
+  return (entries ?? []).map((entry) => entryOf(namespace.name, entry));
 }
 
 /** The keys that the namespaces above one have; of those with the same name the one of the nearest. */

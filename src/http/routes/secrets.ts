@@ -9,7 +9,7 @@ import {
 } from "../../protocol/messages.ts";
 import type { Secrets } from "../../secrets/secrets.ts";
 import { isWithin } from "../../protocol/reach.ts";
-import { answer, answerJson, principalOf } from "../answer.ts";
+import { answer, answerJson, principalOf, type Asked } from "../answer.ts";
 import { readJson } from "../body.ts";
 import { header } from "../input.ts";
 import { resource } from "../resource.ts";
@@ -19,7 +19,7 @@ import { namedTargetOf } from "./configs.ts";
 const NO_STORE = { "Cache-Control": "no-store" };
 
 /** As long as there are no credentials everybody may see values, but for web pages: secrets are not for browsers. */
-function refusePagesOfStrangers(c: Context): void {
+export function refuseStrangersPages(c: Asked): void {
   if (principalOf(c).kind === "anonymous" && header(c, "origin") !== undefined)
     throw new KvError("forbidden", "the values of secrets are not given to web pages");
 }
@@ -89,7 +89,7 @@ export function secretRoutes(app: Hono, base: string, secrets: Secrets | undefin
   resource(app, `${base}/:name/value`, {
     GET: async (c) => {
       const { environment, name } = target.one(c, "secrets:reveal");
-      refusePagesOfStrangers(c);
+      refuseStrangersPages(c);
       return answerJson(c, await enabled().reveal(environment, name), 200, NO_STORE);
     },
   });
