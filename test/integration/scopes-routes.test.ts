@@ -84,6 +84,7 @@ const ours: Record<string, Line> = {
   "POST /api/v1/config/:name": { ...config, body: { a: 1 } },
   "PATCH /api/v1/config/:name": { ...config, body: { a: 1 } },
   "DELETE /api/v1/config/:name": config,
+  "GET /api/v1/config/:name/watch": { ...config, headers: { Accept: "text/event-stream" } },
   "GET /api/v1/secrets": { about: "environment", verbs: ["secrets"] },
   "POST /api/v1/secrets": { ...secret, body: { name: ":name", value: "s" } },
   "GET /api/v1/secrets/:name": secret,
@@ -321,7 +322,7 @@ describe("is open to whoever has what it takes:", () => {
         : scopeOf(line, isKestra ? bucketOf(bucket) : bucket);
     const who = line.about === "open" ? nobody : await gateway.as(...scopes);
     if (line.headers?.Accept === "text/event-stream") {
-      const answer = await fetch(gateway.url + filled(route.split(" ")[1]!, "b", "", ""), {
+      const answer = await fetch(gateway.url + filled(route.split(" ")[1]!, "b", "", "mine.x"), {
         headers: { ...who.headers, ...line.headers },
       });
       expect(answer.status).toBe(200);
