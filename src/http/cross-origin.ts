@@ -6,7 +6,7 @@ import type { OriginPolicy } from "./origins.ts";
 const PREFLIGHT_HEADERS = {
   "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
   "Access-Control-Allow-Headers":
-    "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Min-Revision, X-Ironflow-Environment, X-Request-Id",
+    "Authorization, Content-Type, Description, If-Match, If-None-Match, Last-Event-ID, Min-Revision, TTL, X-Ironflow-Environment, X-Request-Id",
   "Access-Control-Max-Age": "600",
 };
 const RESPONSE_HEADERS = [
