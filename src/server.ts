@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Logger } from "pino";
+import { Audit } from "./audit/audit.ts";
 import { Access, type Dismissal } from "./auth/access.ts";
 import { ApiKeys } from "./auth/api-keys.ts";
 import type { Principal } from "./auth/principal.ts";
@@ -11,7 +12,9 @@ import { root, RootKey } from "./auth/root-key.ts";
 import { Vault } from "./auth/vault.ts";
 import { Configs } from "./configs/configs.ts";
 import { ConfigWatches } from "./configs/watches.ts";
+import { addressReader } from "./http/address.ts";
 import { createApp } from "./http/app.ts";
+import { Auditor } from "./http/auditor.ts";
 import { originPolicy } from "./http/origins.ts";
 import { WatchServer } from "./http/watch.ts";
 import { closeCodes } from "./protocol/close-codes.ts";
@@ -31,6 +34,7 @@ import { Sealer } from "./secrets/sealer.ts";
 import { Secrets } from "./secrets/secrets.ts";
 import type { Settings } from "./settings.ts";
 import { Buckets } from "./store/buckets.ts";
+import { RecordLog } from "./store/record-log.ts";
 import { StoreConnection, type NatsOptions } from "./store/connection.ts";
 import { Hub } from "./watch/hub.ts";
 import type { End } from "./watch/watch.ts";
@@ -52,6 +56,9 @@ export interface GatewayServer {
   close(): Promise<void>;
 }
 
+const AUDIT_STREAM = "SYS_audit";
+/** How long it is kept unless the settings say otherwise, in milliseconds: 90 days. */
+const AUDIT_RETENTION = 90 * 24 * 3_600_000;
 /** How long the monitoring of NATS may take to answer, in milliseconds. */
 const MONITORING = 3_000;
 /** Largest value with the embedded server, in bytes. */
@@ -223,6 +230,15 @@ async function serve(
     settings.allowedOrigins,
     () => settings.insecure || access.isRequired,
   );
+  const audit = auditOf(settings, connection, log);
+  const addressOf = addressReader(settings.trustProxy);
+  const auditor =
+    audit &&
+    new Auditor(audit, {
+      reads: settings.auditReads,
+      isOn: () => settings.auditRetention !== undefined || access.isRequired,
+      addressOf,
+    });
   const configWatches = new ConfigWatches(buckets, hub);
   const watches = new WatchServer({
     hub,
@@ -230,6 +246,8 @@ async function serve(
     log,
     origins,
     authenticator: access,
+    auditor,
+    addressOf,
     maxSockets: settings.maxSockets,
   });
   const app = createApp({
@@ -240,11 +258,13 @@ async function serve(
     log,
     origins,
     access,
+    audit,
     state: { isOpen: () => isOpen },
   });
   access.onDismiss((isMeant, why) => watches.dismiss(isMeant, dismissals[why]));
   const answer = getRequestListener(app.fetch);
   const http = createHttpServer((request, response) => {
+    auditor?.follow(request, response);
     if (!app.direct(request, response)) void answer(request, response);
   });
   watches.listen(http);
@@ -272,7 +292,7 @@ async function serve(
     watches.close();
     http.closeAllConnections();
     await closed;
-    await access.close();
+    await Promise.all([access.close(), audit?.close()]);
     await buckets.close();
     offConnection();
     await connection.close();
@@ -291,6 +311,20 @@ async function serve(
     failed: embedded?.failed ?? new Promise(() => undefined),
     close: () => (closing ??= close()),
   };
+}
+
+/** What is kept of who did what; undefined where that is nothing. */
+function auditOf(
+  { auditRetention = AUDIT_RETENTION, auditMaxBytes }: Settings,
+  connection: StoreConnection,
+  log: Logger,
+): Audit | undefined {
+  if (auditRetention === "off") return undefined;
+  const kept = { maxAge: auditRetention, maxBytes: auditMaxBytes };
+  return new Audit(new RecordLog(connection, AUDIT_STREAM, kept), {
+    onProblem: (error) =>
+      log.error({ err: error }, "the audit cannot be stored: it waits, up to a number of records"),
+  });
 }
 
 /** The keys that protect secrets: as the settings say, else of the folder of the embedded server, else none. */

@@ -20,6 +20,18 @@ const count = z
   .string()
   .regex(/^[1-9]\d{0,8}$/, "expects a whole number from 1 on")
   .transform(Number);
+const units = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+/** In milliseconds. */
+const time = z
+  .string()
+  .regex(/^[1-9]\d{0,4}[mhd]$/, "expects a time such as 30m, 12h or 90d")
+  .transform((text) => Number(text.slice(0, -1)) * units[text.slice(-1) as keyof typeof units]);
+const sizes = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 } as const;
+/** In bytes. */
+const size = z
+  .string()
+  .regex(/^[1-9]\d{0,5}(?:KiB|MiB|GiB)$/, "expects a size such as 64MiB or 2GiB")
+  .transform((text) => Number(text.slice(0, -3)) * sizes[text.slice(-3) as keyof typeof sizes]);
 const boolean = z
   .enum(["true", "false", "1", "0", ""])
   .transform((value) => value === "true" || value === "1" || value === "");
@@ -120,6 +132,37 @@ const table = {
     value: "number",
     help: "watch sockets at once, streams of events included; more are refused with 503. Each takes a file descriptor and some 10 KB (default: 20000)",
     schema: count.default(20_000),
+  }),
+  trustProxy: option({
+    flag: "trust-proxy",
+    env: "JETBUCKET_TRUST_PROXY",
+    value: "number",
+    help: "how many proxies stand before the gateway: with 1, the last address in X-Forwarded-For is the client's (default: 0, which believes none)",
+    schema: z
+      .string()
+      .regex(/^\d$/, "expects the number of proxies, from 0 to 9")
+      .transform(Number)
+      .default(0),
+  }),
+  auditRetention: option({
+    flag: "audit-retention",
+    env: "JETBUCKET_AUDIT_RETENTION",
+    value: "time",
+    help: "how long it is kept who did what, such as 90d, 12h or off (default: 90d where credentials are asked for, else off)",
+    schema: z.union([z.literal("off"), time]).optional(),
+  }),
+  auditMaxBytes: option({
+    flag: "audit-max-bytes",
+    env: "JETBUCKET_AUDIT_MAX_BYTES",
+    value: "size",
+    help: "how much of that is kept, such as 500MiB; what is oldest goes first (default: 256MiB)",
+    schema: size.default(256 * 1024 * 1024),
+  }),
+  auditReads: option({
+    flag: "audit-reads",
+    env: "JETBUCKET_AUDIT_READS",
+    help: "keep who read what as well, not only writes, secrets, watches and refusals",
+    schema: boolean.default(false),
   }),
   logLevel: option({
     flag: "log-level",

@@ -1,5 +1,6 @@
 import { Hono } from "hono";
 import type { Logger } from "pino";
+import type { Audit } from "../audit/audit.ts";
 import type { Access } from "../auth/access.ts";
 import type { Configs } from "../configs/configs.ts";
 import { forgeRoutes } from "../dialects/forge/routes.ts";
@@ -17,8 +18,10 @@ import { errorAnswer, errorResponse, publicError } from "./errors.ts";
 import { hostOf } from "./host.ts";
 import { requestLog } from "./middleware/request-log.ts";
 import type { OriginPolicy } from "./origins.ts";
+import { noteError } from "./note.ts";
 import { requestId, requestIdFrom } from "./request-id.ts";
 import { accessRoutes } from "./routes/access.ts";
+import { auditRoutes } from "./routes/audit.ts";
 import { batchRoutes } from "./routes/batches.ts";
 import { bucketRoutes } from "./routes/buckets.ts";
 import { configRoutes } from "./routes/configs.ts";
@@ -43,6 +46,8 @@ export interface AppDeps {
   log: Logger;
   origins: OriginPolicy;
   access: Access;
+  /** Undefined where nothing is recorded. */
+  audit: Audit | undefined;
   state: SystemState;
 }
 
@@ -67,7 +72,7 @@ export interface Routes {
 }
 
 export function createRoutes(deps: Omit<AppDeps, "origins">): Routes {
-  const { buckets, configs, secrets, watches, log, access, state } = deps;
+  const { buckets, configs, secrets, watches, log, access, audit, state } = deps;
   const app = new Hono({ strict: true });
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
@@ -80,7 +85,11 @@ export function createRoutes(deps: Omit<AppDeps, "origins">): Routes {
   configRoutes(app, "/api/v1/config", configs);
   secretRoutes(app, "/api/v1/secrets", secrets);
   accessRoutes(app, "/api/v1", access);
-  metricsRoutes(app, new GatewayMetrics(() => watches.stats()));
+  auditRoutes(app, "/api/v1/audit", audit);
+  metricsRoutes(
+    app,
+    new GatewayMetrics(() => ({ ...watches.stats(), auditDropped: audit?.dropped ?? 0 })),
+  );
   systemRoutes(app, buckets, state);
 
   // The clients of Ironflow for Go and Python know the same routes, and values in base64 only.
@@ -118,14 +127,11 @@ export function createApp(deps: AppDeps): App {
           crossOrigin !== undefined && isPreflight(request.method, headers)
             ? preflight(crossOrigin)
             : app.fetch(request, { ...bindings, principal, crossOrigin } satisfies Edge),
-        (error, crossOrigin) =>
-          errorResponse(
-            error,
-            log,
-            requestIdFrom(headers["x-request-id"]),
-            request.url,
-            crossOrigin,
-          ),
+        (error, crossOrigin) => {
+          const id = requestIdFrom(headers["x-request-id"]);
+          noteError(bindings.incoming, error, id);
+          return errorResponse(error, log, id, request.url, crossOrigin);
+        },
       );
     },
     direct: log.isLevelEnabled("debug")

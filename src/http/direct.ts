@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import type { Answer, Asked, Edge } from "./answer.ts";
 import { enter, type Gate } from "./entrance.ts";
 import { refusal } from "./errors.ts";
+import { noteError } from "./note.ts";
 import { requestIdFrom } from "./request-id.ts";
 import type { EntryAnswers } from "./routes/entry.ts";
 
@@ -44,8 +45,11 @@ export function directAnswers(
     else return false;
     if (!isPlain(incoming)) return false;
 
-    const refuse = (error: unknown): void =>
-      send(outgoing, refusal(error, log, requestIdFrom(headers["x-request-id"])));
+    const refuse = (error: unknown): void => {
+      const id = requestIdFrom(headers["x-request-id"]);
+      noteError(incoming, error, id);
+      send(outgoing, refusal(error, log, id));
+    };
     const serve = (edge: Edge): void => {
       find(new PlainRequest(incoming, method, edge))
         .then((answer) => send(outgoing, answer))

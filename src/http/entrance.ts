@@ -3,6 +3,7 @@ import { nobody, type Principal } from "../auth/principal.ts";
 import type { Edge } from "./answer.ts";
 import { credentialsOf, type Incoming } from "./credentials.ts";
 import { admit, isPreflight } from "./cross-origin.ts";
+import { noteOf } from "./note.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { systemPaths } from "./routes/system.ts";
 
@@ -39,7 +40,11 @@ export function enter<T>(
   // A browser asks without credentials whether a page may send some.
   if (crossOrigin !== undefined && isPreflight(method, incoming.headers))
     return serve({ principal: nobody, crossOrigin });
-  const serveKnown = (principal: Principal): T => serve({ principal, crossOrigin });
+  const serveKnown = (principal: Principal): T => {
+    const note = noteOf(incoming);
+    if (note !== undefined) note.principal = principal;
+    return serve({ principal, crossOrigin });
+  };
   const serveUnknown = (error: unknown): T =>
     isOpenToAll(incoming) ? serve({ principal: nobody, crossOrigin }) : refuse(error, crossOrigin);
   let principal: Principal | Promise<Principal>;

@@ -1,3 +1,4 @@
+import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import type { Logger } from "pino";
 import { forgeErrorForm } from "../dialects/forge/errors.ts";
@@ -5,6 +6,7 @@ import { kestraErrorForm } from "../dialects/kestra/errors.ts";
 import { isKestraPath } from "../dialects/kestra/paths.ts";
 import { KvError } from "../protocol/errors.ts";
 import { crossOriginHeaders, type Answer } from "./answer.ts";
+import { noteError } from "./note.ts";
 import { requestId } from "./request-id.ts";
 
 /** How a route turns what was thrown into an error that it may show inside an answer. */
@@ -55,7 +57,9 @@ function errorFormOf(url: string): ErrorForm {
 
 /** The answer to a request that failed. */
 export function errorAnswer(c: Context, thrown: unknown, log: Logger): Response {
-  return errorResponse(thrown, log, requestId(c), c.req.url, crossOriginHeaders(c));
+  const id = requestId(c);
+  noteError((c.env as HttpBindings).incoming, thrown, id);
+  return errorResponse(thrown, log, id, c.req.url, crossOriginHeaders(c));
 }
 
 /**

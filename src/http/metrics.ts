@@ -5,6 +5,12 @@ import type { WatchStats } from "./watch.ts";
 /** Buckets that have figures of their own: those that are furthest behind. A label per bucket must not grow without end. */
 const BUCKETS = 50;
 
+/** What is told. */
+export interface GatewayStats extends WatchStats {
+  /** Records that the audit had no room for. */
+  auditDropped: number;
+}
+
 /** Figures of the process, which all gateways in it share. Begun by the first who asks, since they cost something to keep. */
 let processMetrics: Registry | undefined;
 
@@ -16,7 +22,7 @@ let processMetrics: Registry | undefined;
  * new GatewayMetrics(() => watches.stats()).text(true); // "# HELP jetbucket_sockets …"
  */
 export class GatewayMetrics {
-  readonly #read: () => WatchStats;
+  readonly #read: () => GatewayStats;
   readonly #own = new Registry();
   /** Apart, because not everybody may know which buckets there are. */
   readonly #buckets = new Registry();
@@ -67,6 +73,10 @@ export class GatewayMetrics {
     "jetbucket_outbox_overflows_total",
     "Times that more waited for a client than may, so that it had to start over or was closed.",
   );
+  readonly #auditDropped = this.#counter(
+    "jetbucket_audit_dropped_total",
+    "Records of the audit that were dropped because too many waited to be stored.",
+  );
   readonly #resets = this.#counter(
     "jetbucket_resets_total",
     "Watches that could not go on where they were and got a new snapshot, by reason.",
@@ -74,7 +84,7 @@ export class GatewayMetrics {
   );
 
   /** @param read takes the figures; called once per answer */
-  constructor(read: () => WatchStats) {
+  constructor(read: () => GatewayStats) {
     this.#read = read;
   }
 
@@ -94,7 +104,7 @@ export class GatewayMetrics {
     return Registry.merge(registries).metrics();
   }
 
-  #update(stats: WatchStats): void {
+  #update(stats: GatewayStats): void {
     for (const [kind, count] of Object.entries(stats.sockets)) this.#sockets.set({ kind }, count);
     this.#watches.set(stats.watches);
     this.#outbox.set(stats.outboxBytes);
@@ -104,6 +114,7 @@ export class GatewayMetrics {
     set(this.#deliveries, stats.deliveries);
     set(this.#conflations, stats.conflations);
     set(this.#overflows, stats.overflows);
+    set(this.#auditDropped, stats.auditDropped);
     this.#resets.reset();
     for (const reason of resetReasons) this.#resets.inc({ reason }, stats.resets[reason]);
   }

@@ -5,15 +5,18 @@ import type { Duplex } from "node:stream";
 import type { Logger } from "pino";
 import type { WebSocket } from "ws";
 import type { Authenticator } from "../auth/authenticator.ts";
-import type { Principal } from "../auth/principal.ts";
+import { nobody, type Principal } from "../auth/principal.ts";
 import type { ConfigWatches } from "../configs/watches.ts";
 import { SUBPROTOCOL } from "../protocol/close-codes.ts";
 import { KvError } from "../protocol/errors.ts";
 import { environmentOf } from "../protocol/messages.ts";
 import type { Hub, HubStats } from "../watch/hub.ts";
 import type { Begin, End } from "../watch/watch.ts";
+import { addressReader, type AddressOf } from "./address.ts";
+import { keysSubject, type Auditor } from "./auditor.ts";
 import { credentialsOfHandshake } from "./credentials.ts";
 import { publicError } from "./errors.ts";
+import { codeOf } from "./note.ts";
 import type { OriginPolicy } from "./origins.ts";
 import { newRequestId } from "./request-id.ts";
 import { EventStream } from "./watch/events.ts";
@@ -42,6 +45,10 @@ export interface WatchServerOptions {
   log: Logger;
   origins: OriginPolicy;
   authenticator: Authenticator;
+  /** Undefined where nothing is recorded. */
+  auditor?: Auditor | undefined;
+  /** Default: the other end of the connection. */
+  addressOf?: AddressOf;
   /** Sockets that there may be at once, streams of events included. Default: no limit. */
   maxSockets?: number;
   /** Milliseconds between pings; a socket that misses two pongs in a row is dead. Default: 25 s. */
@@ -63,7 +70,9 @@ export class WatchServer {
   readonly #sockets: Sockets;
   readonly #upgrader: Upgrader;
   readonly #multiplexDeps: MultiplexDeps;
-  readonly #refuse: (socket: Duplex, thrown: unknown) => void;
+  readonly #auditor: Auditor | undefined;
+  readonly #addressOf: AddressOf;
+  readonly #refuse: (socket: Duplex, thrown: unknown) => string;
 
   constructor({
     hub,
@@ -71,6 +80,8 @@ export class WatchServer {
     log,
     origins,
     authenticator,
+    auditor,
+    addressOf = addressReader(0),
     maxSockets,
     pingInterval,
   }: WatchServerOptions) {
@@ -78,9 +89,19 @@ export class WatchServer {
     this.#configs = configs;
     this.#origins = origins;
     this.#authenticator = authenticator;
+    this.#auditor = auditor;
+    this.#addressOf = addressOf;
     this.#sockets = new Sockets(maxSockets ?? Infinity, pingInterval ?? DEFAULT_PING_INTERVAL);
     this.#multiplexDeps = {
       hub,
+      onWatch: ({ principal, address }, bucket, keys, error) => {
+        // As if it had a socket of its own.
+        const url = `/api/v1/kv/buckets/${encodeURIComponent(bucket)}/watch`;
+        const subject = keysSubject(keys);
+        const told = { principal, address, subject };
+        if (error === undefined) auditor?.record({ url }, 101, told);
+        else auditor?.record({ url }, error.status, { ...told, code: error.code });
+      },
       publicError: (thrown) => {
         const id = newRequestId();
         const error = publicError(thrown, log, id);
@@ -93,6 +114,7 @@ export class WatchServer {
     this.#refuse = (socket, thrown) => {
       const id = newRequestId();
       refuseUpgrade(socket, publicError(thrown, log, id), id);
+      return id;
     };
     this.#upgrader = new Upgrader(this.#refuse);
   }
@@ -106,7 +128,19 @@ export class WatchServer {
       }
       // Whatever is thrown in here would otherwise end the process.
       socket.on("error", destroyOnError);
-      this.#upgrade(request, head).catch((error: unknown) => this.#refuse(socket, error));
+      const who = { principal: nobody };
+      this.#upgrade(request, head, who).then(
+        () => this.#auditor?.began(request, 101, who.principal),
+        (error: unknown) => {
+          const requestId = this.#refuse(socket, error);
+          this.#auditor?.record(request, error instanceof KvError ? error.status : 500, {
+            principal: who.principal,
+            code: codeOf(error),
+            requestId,
+            address: this.#addressOf(request),
+          });
+        },
+      );
     });
   }
 
@@ -128,6 +162,7 @@ export class WatchServer {
     const begin = await this.#prepare("events", target, request, principal);
     const { socket, destroyed } = outgoing;
     if (socket !== null && !destroyed) {
+      this.#auditor?.began(request, 200, principal);
       new EventStream(outgoing, socket, headers, this.#sockets, principal).watch(begin);
       return;
     }
@@ -167,10 +202,16 @@ export class WatchServer {
     this.#sockets.close();
   }
 
-  async #upgrade(request: IncomingMessage, head: Buffer): Promise<void> {
+  /** @param who is told who asks, as soon as that is known */
+  async #upgrade(
+    request: IncomingMessage,
+    head: Buffer,
+    who: { principal: Principal },
+  ): Promise<void> {
     const target = parseAddress(request.url ?? "");
     this.#admit(request);
     const principal = await this.#authenticator.authenticate(credentialsOfHandshake(request));
+    who.principal = principal;
     if (target === "multiplexed") {
       if (!offersSubprotocol(request)) {
         throw new KvError(
@@ -180,7 +221,8 @@ export class WatchServer {
       }
       this.#sockets.reserve("multiplexed");
       this.#take("multiplexed", request, head, (ws, tcp) => {
-        new MultiplexSocket(ws, tcp, this.#sockets, principal, this.#multiplexDeps);
+        const owner = { principal, address: this.#addressOf(request) };
+        new MultiplexSocket(ws, tcp, this.#sockets, owner, this.#multiplexDeps);
       });
       return;
     }

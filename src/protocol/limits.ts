@@ -46,6 +46,8 @@ export const limits = {
   token: 6 * 1024,
   /** Longest life of a token. */
   tokenLife: 24 * 60 * 60 * 1_000,
+  /** Records of a page of the audit. */
+  auditPage: 1000,
   /** Items of a batch, operations of a transaction. */
   items: 1000,
   /** Body of a batch or a transaction. */

@@ -12,8 +12,8 @@ import { startScopedGateway, type Asker, type ScopedGateway } from "../support/s
 
 /** What a route is about, and so what of a scope decides. */
 interface Line {
-  /** `open`: nobody is refused. `all`: an administrator of all buckets. */
-  about: "key" | "keys" | "admin" | "environment" | "named" | "all" | "open";
+  /** `open`: nobody is refused. `all`: an administrator of all buckets. `audit`: whoever has that verb, wherever. */
+  about: "key" | "keys" | "admin" | "environment" | "named" | "all" | "audit" | "open";
   /** All of them are needed. */
   verbs?: readonly Verb[];
   body?: unknown;
@@ -99,6 +99,7 @@ const ours: Record<string, Line> = {
   },
   "GET /api/v1/api-keys/:id": { about: "all" },
   "DELETE /api/v1/api-keys/:id": { about: "all" },
+  "GET /api/v1/audit": { about: "audit" },
   // What they hand on is less than what the caller has: tests of access have that.
   "POST /api/v1/tokens": open,
   "POST /api/v1/tickets": open,
@@ -294,7 +295,7 @@ describe("is closed, and tells nothing,", () => {
       const without = await gateway.as(...scopeOf(line, bucket, verb));
       expect((await send(without, route, line, "b", "mine.x")).status).toBe(403);
     }
-    if (line.about === "admin" || line.about === "all") {
+    if (line.about === "admin" || line.about === "all" || line.about === "audit") {
       const everything = await gateway.as({ verbs: [...keyVerbs] });
       expect((await send(everything, route, line, "b", "mine.x")).status).toBe(403);
     }
@@ -319,7 +320,9 @@ describe("is open to whoever has what it takes:", () => {
     const scopes: Scope[] =
       line.about === "all"
         ? [{ verbs: ["admin", "read"] }]
-        : scopeOf(line, isKestra ? bucketOf(bucket) : bucket);
+        : line.about === "audit"
+          ? [{ verbs: ["audit"] }]
+          : scopeOf(line, isKestra ? bucketOf(bucket) : bucket);
     const who = line.about === "open" ? nobody : await gateway.as(...scopes);
     if (line.headers?.Accept === "text/event-stream") {
       const answer = await fetch(gateway.url + filled(route.split(" ")[1]!, "b", "", "mine.x"), {

@@ -11,6 +11,7 @@ import { parseWith } from "../../protocol/messages.ts";
 import { answer, answerJson, principalOf } from "../answer.ts";
 import { readJson, readOptionalJson } from "../body.ts";
 import { decodePart, rawPart } from "../input.ts";
+import { isAbout } from "../note.ts";
 import { resource } from "../resource.ts";
 
 /** Credentials are for whoever asked, and for no cache on the way. */
@@ -40,6 +41,7 @@ export function accessRoutes(app: Hono, base: string, access: Access): void {
       requireAdmin(c);
       const request = parseWith(createApiKeySchema, await readJson(c));
       const created = await keys.create(request, principalOf(c));
+      isAbout(c, { name: created.id });
       return answerJson(c, created, 201, {
         Location: `${base}/api-keys/${created.id}`,
         ...NO_STORE,

@@ -10,10 +10,12 @@ import type { Bucket } from "../../store/bucket.ts";
 import type { Buckets } from "../../store/buckets.ts";
 import { transact, type Operation } from "../../store/transaction.ts";
 import { answerJsonText } from "../answer.ts";
+import { keysSubject } from "../auditor.ts";
 import { readJson } from "../body.ts";
 import { discreet } from "../discreet.ts";
 import type { PublicError } from "../errors.ts";
 import { entryJson } from "../entry-json.ts";
+import { isAbout } from "../note.ts";
 import { resource } from "../resource.ts";
 import { targetOf } from "../target.ts";
 
@@ -42,6 +44,10 @@ export function batchRoutes(
           `a batch has 1 to ${limits.items} items, not ${count}`,
         );
       }
+      isAbout(
+        c,
+        keysSubject([...(get ?? []), ...(set ?? []).map(({ key }) => key), ...(remove ?? [])]),
+      );
       const bucket = await open();
       /** Each item's result as JSON text, its error in its place. */
       const each = async <T>(
@@ -89,6 +95,7 @@ export function batchRoutes(
       const { bucketName, grants, open } = target.known(c);
       const request = parseWith(transactionSchema, await readJson(c, limits.itemsBody));
       const operations = request.operations.map(operationOf);
+      isAbout(c, keysSubject(operations.map(({ key }) => key)));
       operations.forEach((operation, index) => {
         const { op, key } = operation;
         if (!grants.allows(verbOf[op], bucketName, key)) throw forbidden(operation, index);

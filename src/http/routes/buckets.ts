@@ -10,6 +10,7 @@ import {
 import type { Buckets } from "../../store/buckets.ts";
 import { answer, answerJson, principalOf } from "../answer.ts";
 import { readJson } from "../body.ts";
+import { isAbout } from "../note.ts";
 import { resource } from "../resource.ts";
 import { targetOf } from "../target.ts";
 
@@ -26,6 +27,7 @@ export function bucketRoutes(app: Hono, base: string, buckets: Buckets): void {
     },
     POST: async (c) => {
       const request = parseWith(createBucketSchema, await readJson(c));
+      isAbout(c, { bucket: request.name });
       principalOf(c).grants.requireAdmin(request.name);
       const info = await buckets.create(request);
       return answerJson(c, info, 201, { Location: `${base}/${info.name}` });

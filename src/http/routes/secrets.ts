@@ -12,6 +12,7 @@ import { isWithin } from "../../protocol/reach.ts";
 import { answer, answerJson, principalOf, type Asked } from "../answer.ts";
 import { readJson } from "../body.ts";
 import { header } from "../input.ts";
+import { isAbout } from "../note.ts";
 import { resource } from "../resource.ts";
 import { namedTargetOf } from "./configs.ts";
 
@@ -55,6 +56,7 @@ export function secretRoutes(app: Hono, base: string, secrets: Secrets | undefin
       target.some(c, "secrets");
       const store = enabled();
       const { value, description, ...given } = parseWith(createSecretSchema, await readBody(c));
+      isAbout(c, { name: given.name });
       const { environment, name } = target.other(c, "secrets", given.name);
       const info = await store.create(environment, name, value, { description });
       return answerJson(c, info, 201, { Location: `${base}/${encodeURIComponent(info.name)}` });

@@ -19,6 +19,14 @@ export interface MultiplexDeps {
   hub: Hub;
   /** Turns whatever was thrown into an error that a client may see. */
   publicError(thrown: unknown): KvError;
+  /** A watch was opened, or refused. */
+  onWatch?(by: SocketOwner, bucket: string, keys: readonly string[], error?: KvError): void;
+}
+
+/** Whose socket it is. */
+export interface SocketOwner {
+  principal: Principal;
+  address: string | undefined;
 }
 
 /** Bytes of answers that may wait for a client before its next frames have to, until half of them have left. */
@@ -49,6 +57,7 @@ class MultiplexedWatch {
 export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   readonly kind = "multiplexed";
   readonly format = "extended";
+  readonly address: string | undefined;
   readonly #deps: MultiplexDeps;
   readonly #watches = new Map<string, MultiplexedWatch>();
   #filters = 0;
@@ -74,10 +83,11 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
     ws: WebSocket,
     tcp: Socket,
     sockets: Sockets,
-    principal: Principal,
+    { principal, address }: SocketOwner,
     deps: MultiplexDeps,
   ) {
     super(ws, tcp, sockets, principal);
+    this.address = address;
     this.#deps = deps;
     sockets.opened(this);
   }
@@ -160,13 +170,13 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
       return;
     }
     let watch: MultiplexedWatch;
-    let target: WatchTarget;
+    let target: WatchTarget | undefined;
     try {
       target = permitted(parseWatchFrame(request), this.principal.grants);
       watch = new MultiplexedWatch(id, target.options.patterns);
       this.#reserve(watch);
     } catch (error) {
-      this.#refuse(id, error);
+      this.#refuse(id, error, target);
       return;
     }
     this.#watches.set(id, watch);
@@ -191,9 +201,10 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
       this.#attaching = watch;
       const handle = prepared.attach({ ...options, id }, this);
       watch.handle = handle;
+      this.#tell({ bucket, options });
       if (this.#watches.get(id) !== watch) handle.close();
     } catch (error) {
-      if (this.#remove(watch)) this.#refuse(id, error);
+      if (this.#remove(watch)) this.#refuse(id, error, { bucket, options });
     } finally {
       this.#attaching = undefined;
       this.#preparing -= 1;
@@ -240,9 +251,20 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
     return undefined;
   }
 
-  #refuse(id: string, thrown: unknown): void {
-    const { code, message, retryable } = this.#deps.publicError(thrown);
+  #refuse(id: string, thrown: unknown, target?: WatchTarget): void {
+    const error = this.#deps.publicError(thrown);
+    const { code, message, retryable } = error;
     this.#answer(errorFrame({ id, code, message, retryable }));
+    if (target !== undefined) this.#tell(target, error);
+  }
+
+  #tell({ bucket, options: { patterns } }: WatchTarget, error?: KvError): void {
+    this.#deps.onWatch?.(
+      this,
+      bucket,
+      patterns.map(({ text }) => text),
+      error,
+    );
   }
 
   /** Who asks without reading the answers has to wait until they have left. */

@@ -1,8 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { GatewayMetrics } from "../../../src/http/metrics.ts";
-import type { WatchStats } from "../../../src/http/watch.ts";
+import { GatewayMetrics, type GatewayStats } from "../../../src/http/metrics.ts";
 
-function statsOf(more: Partial<WatchStats> = {}): WatchStats {
+function statsOf(more: Partial<GatewayStats> = {}): GatewayStats {
   return {
     sockets: { bucket: 3, config: 0, multiplexed: 2, events: 1 },
     watches: 9,
@@ -10,6 +9,7 @@ function statsOf(more: Partial<WatchStats> = {}): WatchStats {
     conflations: 20,
     resets: { epoch_changed: 0, too_old: 2, future: 0, filter_changed: 0, lagged: 5 },
     overflows: 4,
+    auditDropped: 6,
     outboxBytes: 4_096,
     ringBytes: 65_536,
     feeds: [
@@ -20,7 +20,7 @@ function statsOf(more: Partial<WatchStats> = {}): WatchStats {
   };
 }
 
-async function linesOf(stats: WatchStats): Promise<string[]> {
+async function linesOf(stats: GatewayStats): Promise<string[]> {
   return (await new GatewayMetrics(() => stats).text(true)).split("\n");
 }
 
@@ -37,6 +37,7 @@ describe("the metrics", () => {
         "jetbucket_deliveries_total 1000",
         "jetbucket_conflations_total 20",
         "jetbucket_outbox_overflows_total 4",
+        "jetbucket_audit_dropped_total 6",
         'jetbucket_resets_total{reason="too_old"} 2',
         'jetbucket_resets_total{reason="lagged"} 5',
         'jetbucket_resets_total{reason="future"} 0',

@@ -63,7 +63,7 @@ function open(): { ws: FakeWebSocket; tcp: SlowConnection; socket: MultiplexSock
     ws as unknown as WebSocket,
     tcp as unknown as Socket,
     sockets,
-    anonymous,
+    { principal: anonymous, address: undefined },
     {} as MultiplexDeps,
   );
   return { ws, tcp, socket };
