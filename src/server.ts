@@ -15,7 +15,9 @@ import { ConfigWatches } from "./configs/watches.ts";
 import { addressReader } from "./http/address.ts";
 import { createApp } from "./http/app.ts";
 import { Auditor } from "./http/auditor.ts";
+import { answerClientError, httpOptions } from "./http/client-errors.ts";
 import { originPolicy } from "./http/origins.ts";
+import { RateLimits } from "./http/rate-limits.ts";
 import { WatchServer } from "./http/watch.ts";
 import { closeCodes } from "./protocol/close-codes.ts";
 import { KvError } from "./protocol/errors.ts";
@@ -229,6 +231,11 @@ async function serve(
   const origins = originPolicy(
     settings.allowedOrigins,
     () => settings.insecure || access.isRequired,
+    () => access.isRequired,
+  );
+  const { rateLimit } = settings;
+  const rates = new RateLimits(
+    rateLimit === "off" ? undefined : { perSecond: rateLimit, burst: 2 * rateLimit },
   );
   const audit = auditOf(settings, connection, log);
   const addressOf = addressReader(settings.trustProxy);
@@ -248,7 +255,9 @@ async function serve(
     authenticator: access,
     auditor,
     addressOf,
+    rates,
     maxSockets: settings.maxSockets,
+    maxSocketsEach: settings.maxSocketsEach,
   });
   const app = createApp({
     buckets,
@@ -259,14 +268,17 @@ async function serve(
     origins,
     access,
     audit,
+    rates,
+    addressOf,
     state: { isOpen: () => isOpen },
   });
   access.onDismiss((isMeant, why) => watches.dismiss(isMeant, dismissals[why]));
   const answer = getRequestListener(app.fetch);
-  const http = createHttpServer((request, response) => {
+  const http = createHttpServer(httpOptions, (request, response) => {
     auditor?.follow(request, response);
     if (!app.direct(request, response)) void answer(request, response);
   });
+  http.on("clientError", answerClientError);
   watches.listen(http);
   try {
     await listen(http, settings.port, settings.host);

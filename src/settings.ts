@@ -164,6 +164,20 @@ const table = {
     help: "keep who read what as well, not only writes, secrets, watches and refusals",
     schema: boolean.default(false),
   }),
+  maxSocketsEach: option({
+    flag: "max-sockets-each",
+    env: "JETBUCKET_MAX_SOCKETS_EACH",
+    value: "number",
+    help: "of them for one principal, and from one address other than this machine's; more are refused with 429 (default: 5000; without credentials no limit)",
+    schema: count.default(5_000),
+  }),
+  rateLimit: option({
+    flag: "rate-limit",
+    env: "JETBUCKET_RATE_LIMIT",
+    value: "number",
+    help: 'requests a second of one principal, and from one address other than this machine\'s, twice as many at once; more are refused with 429. "off" for no limit (default: 5000; without credentials no limit)',
+    schema: z.union([z.literal("off"), count]).default(5_000),
+  }),
   logLevel: option({
     flag: "log-level",
     env: "JETBUCKET_LOG_LEVEL",

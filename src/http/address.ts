@@ -29,3 +29,10 @@ const isAddress = /^[0-9a-fA-F.:]{2,45}$/;
 function plain(address: string | undefined): string | undefined {
   return address?.startsWith("::ffff:") === true ? address.slice("::ffff:".length) : address;
 }
+
+const loopback = /^(?:::1$|127\.)/;
+
+/** Whether somebody on this machine asks: a proxy, say, that speaks for many. */
+export function isLoopback(address: string): boolean {
+  return loopback.test(address);
+}

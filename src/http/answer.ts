@@ -6,8 +6,10 @@ import type { Principal } from "../auth/principal.ts";
 export interface Edge {
   /** Who sent it. */
   principal: Principal;
-  /** Headers that every answer to it must have, so that the page that sent it may read the answer. */
+  /** Headers by which a page of another origin may read the answer; undefined where none may, or none asks. */
   crossOrigin: Readonly<Record<string, string>> | undefined;
+  /** Headers that every answer to it must have, these included. */
+  common: Readonly<Record<string, string>>;
 }
 
 /** A request as its route sees it: the framework's context, or what direct.ts makes of a plain one. */
@@ -34,8 +36,8 @@ export function principalOf(c: Asked): Principal {
 }
 
 /** Headers that the answer to this request must have, beside its own. */
-export function crossOriginHeaders(c: Context): Readonly<Record<string, string>> | undefined {
-  return (c.env as Partial<Edge> | undefined)?.crossOrigin;
+export function commonHeaders(c: Context): Readonly<Record<string, string>> {
+  return (c.env as Edge).common;
 }
 
 /**
@@ -53,10 +55,9 @@ export function answer(
 
 /** The framework's form of an answer. */
 export function responseOf(c: Context, { body, status, headers }: Answer): Response {
-  const crossOrigin = crossOriginHeaders(c);
   return new Response(body as BodyInit | null, {
     status,
-    headers: crossOrigin === undefined ? headers : { ...crossOrigin, ...headers },
+    headers: { ...commonHeaders(c), ...headers },
   });
 }
 

@@ -8,7 +8,7 @@ import { kestraRoutes } from "../dialects/kestra/routes.ts";
 import { KvError } from "../protocol/errors.ts";
 import type { Secrets } from "../secrets/secrets.ts";
 import type { Buckets } from "../store/buckets.ts";
-import type { Edge } from "./answer.ts";
+import type { AddressOf } from "./address.ts";
 import type { Incoming } from "./credentials.ts";
 import { isPreflight, preflight } from "./cross-origin.ts";
 import { directAnswers, type Direct } from "./direct.ts";
@@ -35,6 +35,7 @@ import { systemRoutes, type SystemState } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { IRONFLOW } from "./watch/request.ts";
 import { GatewayMetrics } from "./metrics.ts";
+import type { RateLimits } from "./rate-limits.ts";
 import type { WatchServer } from "./watch.ts";
 
 export interface AppDeps {
@@ -48,6 +49,8 @@ export interface AppDeps {
   access: Access;
   /** Undefined where nothing is recorded. */
   audit: Audit | undefined;
+  rates: RateLimits;
+  addressOf: AddressOf;
   state: SystemState;
 }
 
@@ -71,7 +74,7 @@ export interface Routes {
   answers: EntryAnswers;
 }
 
-export function createRoutes(deps: Omit<AppDeps, "origins">): Routes {
+export function createRoutes(deps: Omit<AppDeps, "origins" | "rates" | "addressOf">): Routes {
   const { buckets, configs, secrets, watches, log, access, audit, state } = deps;
   const app = new Hono({ strict: true });
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
@@ -112,8 +115,8 @@ export function createRoutes(deps: Omit<AppDeps, "origins">): Routes {
 }
 
 export function createApp(deps: AppDeps): App {
-  const { buckets, log, origins, access } = deps;
-  const gate: Gate = { origins, authenticator: access };
+  const { buckets, log, origins, access, rates, addressOf } = deps;
+  const gate: Gate = { origins, authenticator: access, rates, addressOf };
   const { own: app, answers } = createRoutes(deps);
 
   return {
@@ -123,14 +126,14 @@ export function createApp(deps: AppDeps): App {
         gate,
         bindings.incoming,
         request.method,
-        ({ principal, crossOrigin }) =>
-          crossOrigin !== undefined && isPreflight(request.method, headers)
-            ? preflight(crossOrigin)
-            : app.fetch(request, { ...bindings, principal, crossOrigin } satisfies Edge),
-        (error, crossOrigin) => {
+        (edge) =>
+          edge.crossOrigin !== undefined && isPreflight(request.method, headers)
+            ? preflight(edge.crossOrigin)
+            : app.fetch(request, { ...bindings, ...edge }),
+        (error, common) => {
           const id = requestIdFrom(headers["x-request-id"]);
           noteError(bindings.incoming, error, id);
-          return errorResponse(error, log, id, request.url, crossOrigin);
+          return errorResponse(error, log, id, request.url, common);
         },
       );
     },

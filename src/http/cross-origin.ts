@@ -12,6 +12,8 @@ const PREFLIGHT_HEADERS = {
 const RESPONSE_HEADERS = [
   "Durability",
   "ETag",
+  "RateLimit",
+  "RateLimit-Policy",
   "Retry-After",
   "X-Request-Id",
   ...[
@@ -46,7 +48,7 @@ export function admit(
     );
   }
   if (origin === undefined) return undefined;
-  if (policy.allows(origin)) {
+  if (policy.allows(origin, host)) {
     return {
       "Access-Control-Allow-Origin": origin,
       Vary: "Origin",

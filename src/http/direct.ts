@@ -45,15 +45,15 @@ export function directAnswers(
     else return false;
     if (!isPlain(incoming)) return false;
 
-    const refuse = (error: unknown): void => {
+    const refuse = (error: unknown, common: Edge["common"]): void => {
       const id = requestIdFrom(headers["x-request-id"]);
       noteError(incoming, error, id);
-      send(outgoing, refusal(error, log, id));
+      send(outgoing, refusal(error, log, id, common), none);
     };
     const serve = (edge: Edge): void => {
       find(new PlainRequest(incoming, method, edge))
-        .then((answer) => send(outgoing, answer))
-        .catch(refuse);
+        .then((answer) => send(outgoing, answer, edge.common))
+        .catch((error: unknown) => refuse(error, edge.common));
     };
     void enter(gate, incoming, method, serve, refuse);
     return true;
@@ -65,10 +65,10 @@ class PlainRequest implements Asked {
   readonly req: Asked["req"];
   readonly env: Asked["env"];
 
-  constructor(incoming: IncomingMessage, method: string, { principal, crossOrigin }: Edge) {
+  constructor(incoming: IncomingMessage, method: string, edge: Edge) {
     const url = `http://${incoming.headers.host!}${incoming.url!}`;
     this.req = { method, url, query: noQuery };
-    this.env = { incoming, principal, crossOrigin };
+    this.env = { incoming, ...edge };
   }
 }
 
@@ -76,7 +76,14 @@ function noQuery(): undefined {
   return undefined;
 }
 
-function send(outgoing: ServerResponse, { body, status, headers }: Answer): void {
+const none: Edge["common"] = {};
+
+function send(
+  outgoing: ServerResponse,
+  { body, status, headers: own }: Answer,
+  common: Edge["common"],
+): void {
+  const headers: Record<string, string> = { ...common, ...own };
   if (body !== null) {
     headers["Content-Length"] = String(
       typeof body === "string" ? Buffer.byteLength(body) : body.length,

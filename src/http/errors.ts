@@ -5,7 +5,7 @@ import { forgeErrorForm } from "../dialects/forge/errors.ts";
 import { kestraErrorForm } from "../dialects/kestra/errors.ts";
 import { isKestraPath } from "../dialects/kestra/paths.ts";
 import { KvError } from "../protocol/errors.ts";
-import { crossOriginHeaders, type Answer } from "./answer.ts";
+import { commonHeaders, type Answer } from "./answer.ts";
 import { noteError } from "./note.ts";
 import { requestId } from "./request-id.ts";
 
@@ -59,7 +59,7 @@ function errorFormOf(url: string): ErrorForm {
 export function errorAnswer(c: Context, thrown: unknown, log: Logger): Response {
   const id = requestId(c);
   noteError((c.env as HttpBindings).incoming, thrown, id);
-  return errorResponse(thrown, log, id, c.req.url, crossOriginHeaders(c));
+  return errorResponse(thrown, log, id, c.req.url, commonHeaders(c));
 }
 
 /**

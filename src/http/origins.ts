@@ -2,7 +2,8 @@ const loopback = /^https?:\/\/(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$
 
 /** Which web pages may talk to the gateway, by their origin. */
 export interface OriginPolicy {
-  allows(origin: string): boolean;
+  /** @param host the name that the gateway is asked by: its own pages may */
+  allows(origin: string, host: string | undefined): boolean;
   /** Whether a request may be for this name: the `Host` header. */
   allowsHost(host: string): boolean;
 }
@@ -15,17 +16,21 @@ const loopbackName = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/i;
  *
  * @param isAnyHost whether the gateway may be reached by any name. A page that was led here by a false one (DNS rebinding) gets
  * nowhere without credentials, which it cannot have
+ * @param isProtected whether the gateway wants credentials: then pages that it, or a proxy before it, serves itself may use it
  */
 export function originPolicy(
   list: readonly string[],
   isAnyHost: () => boolean = () => false,
+  isProtected: () => boolean = () => false,
 ): OriginPolicy {
   if (list.includes("*")) return { allows: () => true, allowsHost: () => true };
   const named = new Set(list.map((origin) => origin.toLowerCase().replace(/\/$/, "")));
   const hosts = new Set(Array.from(named, (origin) => origin.replace(/^https?:\/\//, "")));
   return {
-    allows: (origin) =>
-      named.has(origin.toLowerCase()) || (named.size === 0 && loopback.test(origin)),
+    allows: (origin, host) =>
+      named.has(origin.toLowerCase()) ||
+      (named.size === 0 && loopback.test(origin)) ||
+      (isProtected() && origin.toLowerCase().replace(/^https?:\/\//, "") === host?.toLowerCase()),
     allowsHost: (host) => isAnyHost() || loopbackName.test(host) || hosts.has(host.toLowerCase()),
   };
 }

@@ -18,6 +18,7 @@ import { credentialsOfHandshake } from "./credentials.ts";
 import { publicError } from "./errors.ts";
 import { codeOf } from "./note.ts";
 import type { OriginPolicy } from "./origins.ts";
+import { RateLimits } from "./rate-limits.ts";
 import { newRequestId } from "./request-id.ts";
 import { EventStream } from "./watch/events.ts";
 import { MultiplexSocket, type MultiplexDeps } from "./watch/multiplex.ts";
@@ -30,7 +31,7 @@ import {
   type WatchTarget,
 } from "./watch/request.ts";
 import { SingleSocket } from "./watch/single-socket.ts";
-import { Sockets, type SocketKind } from "./watch/sockets.ts";
+import { Sockets, type Seat, type SocketKind } from "./watch/sockets.ts";
 import {
   destroyOnError,
   offersSubprotocol,
@@ -49,8 +50,12 @@ export interface WatchServerOptions {
   auditor?: Auditor | undefined;
   /** Default: the other end of the connection. */
   addressOf?: AddressOf;
+  /** How much may be asked. Default: no limit. */
+  rates?: RateLimits;
   /** Sockets that there may be at once, streams of events included. Default: no limit. */
   maxSockets?: number;
+  /** Sockets of one principal, and from one address. Default: no limit. */
+  maxSocketsEach?: number;
   /** Milliseconds between pings; a socket that misses two pongs in a row is dead. Default: 25 s. */
   pingInterval?: number;
 }
@@ -67,6 +72,7 @@ export class WatchServer {
   readonly #configs: ConfigWatches;
   readonly #origins: OriginPolicy;
   readonly #authenticator: Authenticator;
+  readonly #rates: RateLimits;
   readonly #sockets: Sockets;
   readonly #upgrader: Upgrader;
   readonly #multiplexDeps: MultiplexDeps;
@@ -82,8 +88,10 @@ export class WatchServer {
     authenticator,
     auditor,
     addressOf = addressReader(0),
-    maxSockets,
-    pingInterval,
+    rates = new RateLimits(undefined),
+    maxSockets = Infinity,
+    maxSocketsEach = Infinity,
+    pingInterval = DEFAULT_PING_INTERVAL,
   }: WatchServerOptions) {
     this.#hub = hub;
     this.#configs = configs;
@@ -91,7 +99,8 @@ export class WatchServer {
     this.#authenticator = authenticator;
     this.#auditor = auditor;
     this.#addressOf = addressOf;
-    this.#sockets = new Sockets(maxSockets ?? Infinity, pingInterval ?? DEFAULT_PING_INTERVAL);
+    this.#rates = rates;
+    this.#sockets = new Sockets(maxSockets, pingInterval, maxSocketsEach);
     this.#multiplexDeps = {
       hub,
       onWatch: ({ principal, address }, bucket, keys, error) => {
@@ -159,14 +168,14 @@ export class WatchServer {
     principal: Principal,
     headers: Readonly<Record<string, string>> | undefined,
   ): Promise<void> {
-    const begin = await this.#prepare("events", target, request, principal);
+    const { seat, begin } = await this.#prepare("events", target, request, principal);
     const { socket, destroyed } = outgoing;
     if (socket !== null && !destroyed) {
       this.#auditor?.began(request, 200, principal);
-      new EventStream(outgoing, socket, headers, this.#sockets, principal).watch(begin);
+      new EventStream(outgoing, socket, headers, this.#sockets, seat).watch(begin);
       return;
     }
-    this.#sockets.release("events");
+    this.#sockets.release(seat);
     // When the client went away meanwhile nobody hears this any more.
     throw new KvError("invalid_request", "a stream of events needs a connection of its own");
   }
@@ -210,7 +219,7 @@ export class WatchServer {
   ): Promise<void> {
     const target = parseAddress(request.url ?? "");
     this.#admit(request);
-    const principal = await this.#authenticator.authenticate(credentialsOfHandshake(request));
+    const principal = await this.#authenticate(request);
     who.principal = principal;
     if (target === "multiplexed") {
       if (!offersSubprotocol(request)) {
@@ -219,10 +228,9 @@ export class WatchServer {
           `this socket speaks ${SUBPROTOCOL}: offer that subprotocol`,
         );
       }
-      this.#sockets.reserve("multiplexed");
-      this.#take("multiplexed", request, head, (ws, tcp) => {
-        const owner = { principal, address: this.#addressOf(request) };
-        new MultiplexSocket(ws, tcp, this.#sockets, owner, this.#multiplexDeps);
+      const seat = this.#seat("multiplexed", request, principal);
+      this.#take(seat, request, head, (ws, tcp) => {
+        new MultiplexSocket(ws, tcp, this.#sockets, seat, this.#multiplexDeps);
       });
       return;
     }
@@ -232,9 +240,9 @@ export class WatchServer {
       });
     }
     const kind = isOfConfig(target) ? "config" : "bucket";
-    const begin = await this.#prepare(kind, target, request, principal);
-    this.#take(kind, request, head, (ws, tcp) =>
-      new SingleSocket(kind, ws, tcp, this.#sockets, principal).watch(begin),
+    const { seat, begin } = await this.#prepare(kind, target, request, principal);
+    this.#take(seat, request, head, (ws, tcp) =>
+      new SingleSocket(ws, tcp, this.#sockets, seat).watch(begin),
     );
   }
 
@@ -244,7 +252,7 @@ export class WatchServer {
    * @param open takes the socket, at once: what its client has sent with the request comes right after
    */
   #take(
-    kind: SocketKind,
+    seat: Seat,
     request: IncomingMessage,
     head: Buffer,
     open: (ws: WebSocket, tcp: Socket) => void,
@@ -252,7 +260,7 @@ export class WatchServer {
     const tcp = request.socket;
     const ws = this.#upgrader.upgrade(request, tcp, head);
     if (ws === undefined) {
-      this.#sockets.release(kind);
+      this.#sockets.release(seat);
       return;
     }
     tcp.removeListener("error", destroyOnError);
@@ -265,16 +273,34 @@ export class WatchServer {
     target: WatchTarget | ConfigTarget,
     request: IncomingMessage,
     principal: Principal,
-  ): Promise<Begin> {
-    this.#sockets.reserve(kind);
+  ): Promise<{ seat: Seat; begin: Begin }> {
+    const seat = this.#seat(kind, request, principal);
     try {
       const begin = await this.#begin(permit(target, request, principal));
       this.#assertValid(principal);
-      return begin;
+      return { seat, begin };
     } catch (error) {
-      this.#sockets.release(kind);
+      this.#sockets.release(seat);
       throw error;
     }
+  }
+
+  #seat(kind: SocketKind, request: IncomingMessage, principal: Principal): Seat {
+    return this.#sockets.reserve(kind, principal, this.#addressOf(request));
+  }
+
+  /** Who sends a handshake. @throws KvError `unauthenticated`, `rate_limited` */
+  async #authenticate(request: IncomingMessage): Promise<Principal> {
+    const address = this.#addressOf(request);
+    let principal: Principal;
+    try {
+      principal = await this.#authenticator.authenticate(credentialsOfHandshake(request));
+    } catch (error) {
+      throw this.#rates.failed(error, address);
+    }
+    const { refusal } = this.#rates.take(principal, address);
+    if (refusal !== undefined) throw refusal;
+    return principal;
   }
 
   async #begin(target: WatchTarget | ConfigTarget): Promise<Begin> {
@@ -296,7 +322,7 @@ export class WatchServer {
     if (host !== undefined && !this.#origins.allowsHost(host)) {
       throw new KvError("forbidden", `this gateway does not answer as ${host}`);
     }
-    if (origin !== undefined && !this.#origins.allows(origin)) throw foreignPage(origin);
+    if (origin !== undefined && !this.#origins.allows(origin, host)) throw foreignPage(origin);
   }
 }
 

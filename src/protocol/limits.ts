@@ -52,6 +52,13 @@ export const limits = {
   items: 1000,
   /** Body of a batch or a transaction. */
   itemsBody: 32 * 1024 * 1024,
+  /** Length of an address, path and query, in characters. */
+  url: 12 * 1024,
+  /** All headers of a request together, the address included. */
+  requestHeaders: 16 * 1024,
+  /** Time until a request's headers have come, and until all of it has. */
+  headersTime: 10_000,
+  requestTime: 120_000,
   /** Body of a request that is not a value. */
   jsonBody: 64 * 1024,
   /** A frame that a watch client may send. */

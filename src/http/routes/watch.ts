@@ -2,7 +2,7 @@ import type { HttpBindings } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Context, Hono } from "hono";
 import { KvError } from "../../protocol/errors.ts";
-import { answer, crossOriginHeaders, principalOf } from "../answer.ts";
+import { answer, commonHeaders, principalOf, type Edge } from "../answer.ts";
 import { resource } from "../resource.ts";
 import { foreignPage, type WatchServer } from "../watch.ts";
 import { eventHeaders } from "../watch/events.ts";
@@ -30,7 +30,7 @@ async function streamEvents(c: Context, watches: WatchServer): Promise<Response>
   const target = parseAddress(incoming.url ?? "");
   // The route is of another kind.
   if (target === "multiplexed") throw onlyWebSocket();
-  const crossOrigin = crossOriginHeaders(c);
+  const { crossOrigin } = c.env as Edge;
   const { origin } = incoming.headers;
   // Other reads are answered, and the browser keeps that from the page; but a stream costs something while it lasts.
   if (origin !== undefined && crossOrigin === undefined) throw foreignPage(origin);
@@ -43,7 +43,7 @@ async function streamEvents(c: Context, watches: WatchServer): Promise<Response>
   // over, as with any position that cannot be continued.
   const lastId = incoming.headers["last-event-id"];
   const asked = typeof lastId === "string" && lastId !== "" ? withSince(target, lastId) : target;
-  await watches.streamEvents(asked, incoming, outgoing, principal, crossOrigin);
+  await watches.streamEvents(asked, incoming, outgoing, principal, commonHeaders(c));
   return RESPONSE_ALREADY_SENT;
 }
 

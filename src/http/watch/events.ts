@@ -1,10 +1,9 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import type { Principal } from "../../auth/principal.ts";
 import type { Begin, End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
 import { errorEvent } from "./control-frames.ts";
-import type { OpenSocket, Sockets } from "./sockets.ts";
+import type { OpenSocket, Seat, Sockets } from "./sockets.ts";
 
 /** What makes an answer a stream of events that nobody on the way keeps back or stores. */
 export const eventHeaders = {
@@ -22,9 +21,8 @@ const STUCK = 2;
 
 /** A watch as server-sent events. */
 export class EventStream implements OpenSocket, WatchSocket {
-  readonly kind = "events";
   readonly format = "sse";
-  readonly principal: Principal;
+  readonly seat: Seat;
   slot = 0;
   readonly #outgoing: ServerResponse;
   readonly #tcp: Socket;
@@ -35,20 +33,19 @@ export class EventStream implements OpenSocket, WatchSocket {
   /**
    * @param tcp connection of the answer, which has it for itself from now on
    * @param headers of the answer, beside those that make it a stream of events
-   * @param sockets where room was reserved for it
-   * @param principal who asked
+   * @param sockets where room was reserved for it: the seat
    */
   constructor(
     outgoing: ServerResponse,
     tcp: Socket,
     headers: Readonly<Record<string, string>> | undefined,
     sockets: Sockets,
-    principal: Principal,
+    seat: Seat,
   ) {
     this.#outgoing = outgoing;
     this.#tcp = tcp;
     this.#sockets = sockets;
-    this.principal = principal;
+    this.seat = seat;
     // Its end is the connection's. Not in chunks, each write of the hub needs no wrapping and goes to the connection as it is.
     outgoing.removeHeader("Transfer-Encoding");
     outgoing.writeHead(200, { ...headers, ...eventHeaders, Connection: "close" });

@@ -1,7 +1,6 @@
 /** A WebSocket with many watches, each under an id of the client's choice. */
 import type { Socket } from "node:net";
 import type { WebSocket } from "ws";
-import type { Principal } from "../../auth/principal.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
 import { KvError } from "../../protocol/errors.ts";
 import type { KeyPattern } from "../../protocol/keys.ts";
@@ -11,7 +10,7 @@ import type { End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
 import { parseClientFrame } from "./client-frame.ts";
 import { errorFrame, unwatchedFrame } from "./control-frames.ts";
 import { parseWatchFrame, permitted, type WatchTarget } from "./request.ts";
-import type { Sockets } from "./sockets.ts";
+import type { Seat, Sockets } from "./sockets.ts";
 import { GatewaySocket } from "./web-socket.ts";
 
 /** What the multiplexed sockets of a gateway share. */
@@ -20,13 +19,7 @@ export interface MultiplexDeps {
   /** Turns whatever was thrown into an error that a client may see. */
   publicError(thrown: unknown): KvError;
   /** A watch was opened, or refused. */
-  onWatch?(by: SocketOwner, bucket: string, keys: readonly string[], error?: KvError): void;
-}
-
-/** Whose socket it is. */
-export interface SocketOwner {
-  principal: Principal;
-  address: string | undefined;
+  onWatch?(by: Seat, bucket: string, keys: readonly string[], error?: KvError): void;
 }
 
 /** Bytes of answers that may wait for a client before its next frames have to, until half of them have left. */
@@ -55,9 +48,7 @@ class MultiplexedWatch {
 }
 
 export class MultiplexSocket extends GatewaySocket implements WatchSocket {
-  readonly kind = "multiplexed";
   readonly format = "extended";
-  readonly address: string | undefined;
   readonly #deps: MultiplexDeps;
   readonly #watches = new Map<string, MultiplexedWatch>();
   #filters = 0;
@@ -79,15 +70,8 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
   #turn = 0;
   #framesOfTurn = 0;
 
-  constructor(
-    ws: WebSocket,
-    tcp: Socket,
-    sockets: Sockets,
-    { principal, address }: SocketOwner,
-    deps: MultiplexDeps,
-  ) {
-    super(ws, tcp, sockets, principal);
-    this.address = address;
+  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, seat: Seat, deps: MultiplexDeps) {
+    super(ws, tcp, sockets, seat);
     this.#deps = deps;
     sockets.opened(this);
   }
@@ -172,7 +156,7 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
     let watch: MultiplexedWatch;
     let target: WatchTarget | undefined;
     try {
-      target = permitted(parseWatchFrame(request), this.principal.grants);
+      target = permitted(parseWatchFrame(request), this.seat.principal.grants);
       watch = new MultiplexedWatch(id, target.options.patterns);
       this.#reserve(watch);
     } catch (error) {
@@ -260,7 +244,7 @@ export class MultiplexSocket extends GatewaySocket implements WatchSocket {
 
   #tell({ bucket, options: { patterns } }: WatchTarget, error?: KvError): void {
     this.#deps.onWatch?.(
-      this,
+      this.seat,
       bucket,
       patterns.map(({ text }) => text),
       error,

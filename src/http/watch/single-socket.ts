@@ -1,27 +1,18 @@
 import type { Socket } from "node:net";
 import type { WebSocket } from "ws";
-import type { Principal } from "../../auth/principal.ts";
 import { closeCodes, SUBPROTOCOL } from "../../protocol/close-codes.ts";
 import type { Begin, End, WatchHandle, WatchSocket } from "../../watch/watch.ts";
 import { errorFrame } from "./control-frames.ts";
-import type { SocketKind, Sockets } from "./sockets.ts";
+import type { Seat, Sockets } from "./sockets.ts";
 import { GatewaySocket } from "./web-socket.ts";
 
 /** A WebSocket with one watch. Its client has nothing to say. */
 export class SingleSocket extends GatewaySocket implements WatchSocket {
-  readonly kind: SocketKind;
   readonly format: "plain" | "extended";
   #watch: WatchHandle | undefined;
 
-  constructor(
-    kind: SocketKind,
-    ws: WebSocket,
-    tcp: Socket,
-    sockets: Sockets,
-    principal: Principal,
-  ) {
-    super(ws, tcp, sockets, principal);
-    this.kind = kind;
+  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, seat: Seat) {
+    super(ws, tcp, sockets, seat);
     this.format = ws.protocol === SUBPROTOCOL ? "extended" : "plain";
     sockets.opened(this);
   }

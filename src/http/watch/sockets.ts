@@ -4,15 +4,13 @@ import { KvError } from "../../protocol/errors.ts";
 import type { End } from "../../watch/watch.ts";
 import { Expiry, isExpired } from "./expiry.ts";
 import { Heartbeat, type Beating } from "./heartbeat.ts";
+import { Seats, type Seat, type SocketKind } from "./seats.ts";
 
-/** What a socket is for: one bucket, one config document, many watches, or one watch as server-sent events. */
-export type SocketKind = "bucket" | "config" | "multiplexed" | "events";
+export type { Seat, SocketKind } from "./seats.ts";
 
 /** A socket that is open. */
 export interface OpenSocket extends Beating {
-  readonly kind: SocketKind;
-  /** Whose it is. */
-  readonly principal: Principal;
+  readonly seat: Seat;
   /** Ends it, and says why. */
   dismiss(end: End): void;
   /** Ends it so that its client goes to another gateway at once. */
@@ -23,9 +21,6 @@ export interface OpenSocket extends Beating {
 
 /** Watches for which a gateway has room, for each socket that it has room for. */
 const WATCHES_PER_SOCKET = 8;
-/** Seconds after which another attempt may find room. */
-const RETRY_AFTER = 5;
-
 const expired: End = {
   code: closeCodes.unauthenticated,
   reason: "the credentials have expired: connect again with new ones",
@@ -38,43 +33,36 @@ export class Sockets {
   readonly heartbeat: Heartbeat<OpenSocket>;
   readonly #expiry = new Expiry((now) => this.#dismissExpired(now));
   readonly #max: number;
-  readonly #counts: Record<SocketKind, number> = {
-    bucket: 0,
-    config: 0,
-    multiplexed: 0,
-    events: 0,
-  };
+  readonly #seats: Seats;
   #watches = 0;
 
   /**
    * @param max how many sockets there may be
    * @param pingInterval milliseconds between two pings of a socket
+   * @param maxEach how many of them for one principal and from one address. Default: no limit
    */
-  constructor(max: number, pingInterval: number) {
+  constructor(max: number, pingInterval: number, maxEach = Infinity) {
     this.#max = max;
+    this.#seats = new Seats(max, maxEach);
     this.heartbeat = new Heartbeat(pingInterval);
   }
 
   /** How many there are, by kind; those that are being opened count. */
   get counts(): Readonly<Record<SocketKind, number>> {
-    return this.#counts;
+    return this.#seats.counts;
   }
 
-  /** Takes the room for one more, before it is opened. {@link release} gives it back. @throws KvError `too_many_sockets` */
-  reserve(kind: SocketKind): void {
-    const { bucket, config, multiplexed, events } = this.#counts;
-    if (bucket + config + multiplexed + events >= this.#max) {
-      throw new KvError(
-        "too_many_sockets",
-        `this gateway has ${this.#max} watch sockets, as many as JETBUCKET_MAX_SOCKETS allows: try again, or another one`,
-        { retryAfter: RETRY_AFTER },
-      );
-    }
-    this.#counts[kind] += 1;
+  /**
+   * Takes the room for one more, before it is opened. {@link release} gives it back.
+   *
+   * @throws KvError `too_many_sockets`, `rate_limited`
+   */
+  reserve(kind: SocketKind, principal: Principal, address?: string): Seat {
+    return this.#seats.take(kind, principal, address);
   }
 
-  release(kind: SocketKind): void {
-    this.#counts[kind] -= 1;
+  release(seat: Seat): void {
+    this.#seats.giveBack(seat);
   }
 
   /** Takes the room for one more watch of a multiplexed socket. @throws KvError `too_many_watches` */
@@ -91,12 +79,12 @@ export class Sockets {
 
   opened(socket: OpenSocket): void {
     this.heartbeat.add(socket);
-    this.#expiry.add(socket.principal);
+    this.#expiry.add(socket.seat.principal);
   }
 
   closed(socket: OpenSocket): void {
     this.heartbeat.delete(socket);
-    this.release(socket.kind);
+    this.release(socket.seat);
   }
 
   /**
@@ -107,7 +95,7 @@ export class Sockets {
   dismiss(isMeant: (principal: Principal) => boolean, end: End): number {
     let count = 0;
     for (const socket of this.heartbeat) {
-      if (!isMeant(socket.principal)) continue;
+      if (!isMeant(socket.seat.principal)) continue;
       socket.dismiss(end);
       count += 1;
     }
@@ -128,8 +116,8 @@ export class Sockets {
 
   #dismissExpired(now: number): void {
     for (const socket of this.heartbeat) {
-      if (isExpired(socket.principal, now)) socket.dismiss(expired);
-      else this.#expiry.add(socket.principal);
+      if (isExpired(socket.seat.principal, now)) socket.dismiss(expired);
+      else this.#expiry.add(socket.seat.principal);
     }
   }
 }

@@ -1,10 +1,9 @@
 /** What the gateway's WebSockets have in common, at the least memory per socket. */
 import type { Socket } from "node:net";
 import type { RawData, WebSocket } from "ws";
-import type { Principal } from "../../auth/principal.ts";
 import { closeCodes } from "../../protocol/close-codes.ts";
 import type { End } from "../../watch/watch.ts";
-import type { OpenSocket, SocketKind, Sockets } from "./sockets.ts";
+import type { OpenSocket, Seat, Sockets } from "./sockets.ts";
 
 /** Bytes that a close reason can have. */
 const REASON_LENGTH = 123;
@@ -22,17 +21,16 @@ const PING = Buffer.from([0x89, 0]);
  * There may be tens of thousands, so its listeners are functions that all of them share, and its timer is the heartbeat.
  */
 export abstract class GatewaySocket implements OpenSocket {
-  abstract readonly kind: SocketKind;
-  readonly principal: Principal;
+  readonly seat: Seat;
   slot = 0;
   protected readonly ws: WebSocket;
   protected readonly tcp: Socket;
   protected readonly sockets: Sockets;
   #missed = 0;
 
-  /** @param sockets where room was reserved for it */
-  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, principal: Principal) {
-    this.principal = principal;
+  /** @param sockets where room was reserved for it: the seat */
+  constructor(ws: WebSocket, tcp: Socket, sockets: Sockets, seat: Seat) {
+    this.seat = seat;
     this.ws = ws;
     this.tcp = tcp;
     this.sockets = sockets;

@@ -7,6 +7,7 @@ import { anonymous, type Principal } from "../../../src/auth/principal.ts";
 import { principalOf, type Answer, type Asked } from "../../../src/http/answer.ts";
 import { directAnswers } from "../../../src/http/direct.ts";
 import { originPolicy } from "../../../src/http/origins.ts";
+import { RateLimits } from "../../../src/http/rate-limits.ts";
 import { KvError } from "../../../src/protocol/errors.ts";
 import { Connection } from "../../support/raw-http.ts";
 
@@ -31,7 +32,12 @@ const tell = (name: string) => (c: Asked) =>
 const direct = directAnswers(
   base,
   { get: tell("get"), put: tell("put") },
-  { origins: originPolicy([], () => false), authenticator },
+  {
+    origins: originPolicy([], () => false),
+    authenticator,
+    rates: new RateLimits(undefined),
+    addressOf: () => undefined,
+  },
   () => 10,
   pino({ level: "silent" }),
 );

@@ -25,8 +25,8 @@ beforeEach(async () => {
     return { count: 0, drained: () => (own.drains += 1), close: () => (own.closes += 1) };
   };
   server = createServer((_request, outgoing) => {
-    sockets.reserve("events");
-    stream = new EventStream(outgoing, outgoing.socket!, { Vary: "Origin" }, sockets, anonymous);
+    const seat = sockets.reserve("events", anonymous);
+    stream = new EventStream(outgoing, outgoing.socket!, { Vary: "Origin" }, sockets, seat);
     stream.watch(begin);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

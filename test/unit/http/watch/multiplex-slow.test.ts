@@ -63,7 +63,7 @@ function open(): { ws: FakeWebSocket; tcp: SlowConnection; socket: MultiplexSock
     ws as unknown as WebSocket,
     tcp as unknown as Socket,
     sockets,
-    { principal: anonymous, address: undefined },
+    sockets.reserve("multiplexed", anonymous),
     {} as MultiplexDeps,
   );
   return { ws, tcp, socket };
