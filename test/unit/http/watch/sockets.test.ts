@@ -86,7 +86,7 @@ describe("room for one", () => {
     for (const id of ["a", "b"]) seatOf(id, "192.0.2.1");
     expect(codeOf(() => seatOf("c", "192.0.2.1"))).toBe("429 rate_limited 5");
     expect(codeOf(() => seatOf("c", "192.0.2.2"))).toBeUndefined();
-    for (const id of ["d", "e", "f"]) seatOf(id, "::ffff:127.0.0.1");
+    for (const id of ["d", "e", "f"]) seatOf(id, "::1");
   });
 
   test("is not bounded where everybody is anonymous", () => {
