@@ -12,6 +12,11 @@ interface Waiting {
 
 /** Keys asked for at a time: JetStream takes up to 1024, but beyond some hundred the first would wait for the last. */
 const BATCH = 256;
+/**
+ * Bytes of an answer, at most: its rest is asked for again. By itself JetStream sends as much as may wait for a connection (64 MiB), and
+ * cuts off one for which a little more waits.
+ */
+const ANSWER = 8 * 1024 * 1024;
 const END_OF_BATCH = 204;
 const NOT_FOUND = 404;
 
@@ -104,11 +109,11 @@ export class PointReads {
       return false;
     };
     this.#connection.requests
-      .requestMany(this.#api, JSON.stringify({ multi_last: subjects }), onReply)
+      .requestMany(this.#api, JSON.stringify({ multi_last: subjects, max_bytes: ANSWER }), onReply)
       .then(() => {
         if (refusal !== undefined)
           throw new Error(`JetStream refused to read several keys (${refusal})`);
-        // JetStream ends an answer that grows too large (64 MiB by default) before all is said.
+        // The answer grew too large before all was said.
         if (isCutShort && waiting.size < subjects.length) {
           this.#batch(waiting);
           return;

@@ -44,7 +44,7 @@ test("keys are made, listed and revoked", async () => {
 });
 
 test("a ticket opens a stream of events", async () => {
-  const scopes = [{ verbs: ["watch" as const], bucket: "carts" }];
+  const scopes = [{ verbs: ["read" as const, "watch" as const], bucket: "carts" }];
   const { ticket } = await root.createTicket({ scopes });
   const events = await openEvents(`${b.api}/buckets/carts/watch?ticket=${ticket}`);
   await eventually(() => events.types).toContain("kv_ready");
@@ -94,7 +94,8 @@ test.each(["Node", "browsers"])(
 );
 
 test("a watch whose key was revoked ends, and says why", async () => {
-  const { key, id } = await root.apiKeys().create({ name: "x", scopes: [{ verbs: ["watch"] }] });
+  const scopes = [{ verbs: ["read" as const, "watch" as const] }];
+  const { key, id } = await root.apiKeys().create({ name: "x", scopes });
   const watcher = createClient({ serverUrl: b.url, apiKey: key })
     .kv()
     .bucket("carts")
