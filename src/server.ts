@@ -34,7 +34,7 @@ import type { MasterKeys } from "./secrets/master-keys.ts";
 import type { Rotation } from "./secrets/rotation.ts";
 import { Sealer } from "./secrets/sealer.ts";
 import { Secrets } from "./secrets/secrets.ts";
-import type { Settings } from "./settings.ts";
+import { isLoopback, type Settings } from "./settings.ts";
 import { Buckets } from "./store/buckets.ts";
 import { RecordLog } from "./store/record-log.ts";
 import { StoreConnection, type NatsOptions } from "./store/connection.ts";
@@ -232,6 +232,7 @@ async function serve(
     settings.allowedOrigins,
     () => settings.insecure || access.isRequired,
     () => access.isRequired,
+    !isLoopback(settings) && !settings.insecure,
   );
   const { rateLimit } = settings;
   const rates = new RateLimits(

@@ -36,3 +36,15 @@ const loopback = /^(?:::1$|127\.)/;
 export function isLoopback(address: string): boolean {
   return loopback.test(address);
 }
+
+/** By what an address is counted: who has one of IPv6 has the 2^64 that share its beginning, too. */
+export function networkOf(address: string): string {
+  if (!address.includes(":")) return address;
+  const [head = "", tail] = address.split("::");
+  const groups = (text: string): string[] => (text === "" ? [] : text.split(":"));
+  const front = groups(head);
+  if (tail === undefined) return front.slice(0, 4).join(":");
+  const back = groups(tail);
+  const zeros = Array.from({ length: Math.max(0, 8 - front.length - back.length) }, () => "0");
+  return [...front, ...zeros, ...back].slice(0, 4).join(":");
+}

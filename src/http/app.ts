@@ -74,8 +74,8 @@ export interface Routes {
   answers: EntryAnswers;
 }
 
-export function createRoutes(deps: Omit<AppDeps, "origins" | "rates" | "addressOf">): Routes {
-  const { buckets, configs, secrets, watches, log, access, audit, state } = deps;
+export function createRoutes(deps: Omit<AppDeps, "origins" | "addressOf">): Routes {
+  const { buckets, configs, secrets, watches, log, access, rates, audit, state } = deps;
   const app = new Hono({ strict: true });
   if (log.isLevelEnabled("debug")) app.use(requestLog(log));
 
@@ -91,7 +91,11 @@ export function createRoutes(deps: Omit<AppDeps, "origins" | "rates" | "addressO
   auditRoutes(app, "/api/v1/audit", audit);
   metricsRoutes(
     app,
-    new GatewayMetrics(() => ({ ...watches.stats(), auditDropped: audit?.dropped ?? 0 })),
+    new GatewayMetrics(() => ({
+      ...watches.stats(),
+      auditDropped: audit?.dropped ?? 0,
+      rateLimited: rates.refused,
+    })),
   );
   systemRoutes(app, buckets, state);
 

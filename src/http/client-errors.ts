@@ -1,5 +1,5 @@
 /** Requests that node:http does not hand on: too slow, too large, or not HTTP at all. */
-import type { ServerOptions } from "node:http";
+import type { ServerOptions, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { KvError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
@@ -16,7 +16,9 @@ export const httpOptions: ServerOptions = {
 
 /** Answers in the form of every error, where the connection can still be answered, and ends it. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
+  // An answer that has begun would have this one inside: a stream of events would go on with it.
+  const { _httpMessage: current } = socket as { _httpMessage?: ServerResponse | null };
+  if (error.code === "ECONNRESET" || !socket.writable || current?.headersSent === true) {
     socket.destroy();
     return;
   }

@@ -51,9 +51,7 @@ export function enter<T>(
 ): T | Promise<Awaited<T>> {
   let crossOrigin: Edge["crossOrigin"];
   try {
-    if ((incoming.url ?? "").length > limits.url) {
-      throw new KvError("address_too_long", `an address has at most ${limits.url} characters`);
-    }
+    checkAddress(incoming);
     crossOrigin = admit(origins, method, incoming.headers);
   } catch (error) {
     return refuse(error, always);
@@ -93,4 +91,10 @@ export function enter<T>(
 function isOpenToAll({ url = "" }: Incoming): boolean {
   const query = url.indexOf("?");
   return openToAll.has(query === -1 ? url : url.slice(0, query));
+}
+
+/** @throws KvError `address_too_long` */
+export function checkAddress({ url = "" }: Pick<Incoming, "url">): void {
+  if (url.length > limits.url)
+    throw new KvError("address_too_long", `an address has at most ${limits.url} characters`);
 }

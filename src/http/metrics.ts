@@ -9,6 +9,8 @@ const BUCKETS = 50;
 export interface GatewayStats extends WatchStats {
   /** Records that the audit had no room for. */
   auditDropped: number;
+  /** Requests that were refused because there were too many. */
+  rateLimited: number;
 }
 
 /** Figures of the process, which all gateways in it share. Begun by the first who asks, since they cost something to keep. */
@@ -77,6 +79,10 @@ export class GatewayMetrics {
     "jetbucket_audit_dropped_total",
     "Records of the audit that were dropped because too many waited to be stored.",
   );
+  readonly #rateLimited = this.#counter(
+    "jetbucket_rate_limited_total",
+    "Requests that were refused because there were too many of a principal, or from an address.",
+  );
   readonly #resets = this.#counter(
     "jetbucket_resets_total",
     "Watches that could not go on where they were and got a new snapshot, by reason.",
@@ -115,6 +121,7 @@ export class GatewayMetrics {
     set(this.#conflations, stats.conflations);
     set(this.#overflows, stats.overflows);
     set(this.#auditDropped, stats.auditDropped);
+    set(this.#rateLimited, stats.rateLimited);
     this.#resets.reset();
     for (const reason of resetReasons) this.#resets.inc({ reason }, stats.resets[reason]);
   }

@@ -17,11 +17,14 @@ const loopbackName = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/i;
  * @param isAnyHost whether the gateway may be reached by any name. A page that was led here by a false one (DNS rebinding) gets
  * nowhere without credentials, which it cannot have
  * @param isProtected whether the gateway wants credentials: then pages that it, or a proxy before it, serves itself may use it
+ * @param isExposed whether the gateway listens for others than this machine, with credentials: a page of the machine that somebody
+ * browses on is none of its own then
  */
 export function originPolicy(
   list: readonly string[],
   isAnyHost: () => boolean = () => false,
   isProtected: () => boolean = () => false,
+  isExposed = false,
 ): OriginPolicy {
   if (list.includes("*")) return { allows: () => true, allowsHost: () => true };
   const named = new Set(list.map((origin) => origin.toLowerCase().replace(/\/$/, "")));
@@ -29,7 +32,7 @@ export function originPolicy(
   return {
     allows: (origin, host) =>
       named.has(origin.toLowerCase()) ||
-      (named.size === 0 && loopback.test(origin)) ||
+      (named.size === 0 && !isExposed && loopback.test(origin)) ||
       (isProtected() && origin.toLowerCase().replace(/^https?:\/\//, "") === host?.toLowerCase()),
     allowsHost: (host) => isAnyHost() || loopbackName.test(host) || hosts.has(host.toLowerCase()),
   };

@@ -1,7 +1,7 @@
 /** How much may be asked in a time: by whom somebody is, and by where a request comes from. */
 import type { Principal } from "../auth/principal.ts";
 import { KvError } from "../protocol/errors.ts";
-import { isLoopback } from "./address.ts";
+import { isLoopback, networkOf } from "./address.ts";
 
 /** What may be asked: so many requests a second, and so many at once when little was asked before. */
 export interface Rate {
@@ -60,9 +60,9 @@ export class TokenBuckets {
     const { perSecond, burst } = this.rate;
     const full = (burst / perSecond) * 1000;
     for (const [id, { at }] of this.#buckets) if (now - at >= full) this.#buckets.delete(id);
-    // None of them is full again: the oldest ones go.
+    // The oldest ones go as well, a tenth of all at once: to look through them for each newcomer would cost more than what newcomers ask.
     for (const id of this.#buckets.keys()) {
-      if (this.#buckets.size < this.#max) break;
+      if (this.#buckets.size < this.#max * 0.9) break;
       this.#buckets.delete(id);
     }
   }
@@ -84,6 +84,7 @@ export class RateLimits {
   readonly #addresses: TokenBuckets | undefined;
   readonly #failures = new TokenBuckets(FAILURES);
   readonly #policy: string;
+  #refused = 0;
 
   /** @param rate of each principal, and of each address; undefined for no limit */
   constructor(rate: Rate | undefined) {
@@ -93,6 +94,11 @@ export class RateLimits {
     }
     const { perSecond = 1, burst = 1 } = rate ?? {};
     this.#policy = `"default";q=${burst};w=${Math.max(1, Math.ceil(burst / perSecond))}`;
+  }
+
+  /** Requests that were refused, since the start. */
+  get refused(): number {
+    return this.#refused;
   }
 
   /**
@@ -107,13 +113,14 @@ export class RateLimits {
     // Whoever is not known is counted by address only.
     let left = kind === "nobody" ? burst : this.#principals.take(id, now);
     if (address !== undefined && !isLoopback(address)) {
-      left = Math.min(left, this.#addresses!.take(address, now));
+      left = Math.min(left, this.#addresses!.take(networkOf(address), now));
     }
     const headers = {
       "RateLimit-Policy": this.#policy,
       RateLimit: `"default";r=${Math.max(0, Math.floor(left))};t=${Math.ceil((burst - left) / perSecond)}`,
     };
     if (left >= 0) return { headers };
+    this.#refused += 1;
     const message = `more than ${perSecond} requests a second: wait a little`;
     const retryAfter = Math.max(1, Math.ceil(-left / perSecond));
     return { headers, refusal: new KvError("rate_limited", message, { retryAfter }) };
@@ -127,8 +134,9 @@ export class RateLimits {
   failed(error: unknown, address: string | undefined): unknown {
     if (!(error instanceof KvError && error.code === "unauthenticated")) return error;
     if (address === undefined || isLoopback(address)) return error;
-    const left = this.#failures.take(address, performance.now());
+    const left = this.#failures.take(networkOf(address), performance.now());
     if (left >= 0) return error;
+    this.#refused += 1;
     return new KvError("rate_limited", "too many attempts without valid credentials: wait", {
       retryAfter: Math.max(1, Math.ceil(-left / FAILURES.perSecond)),
     });

@@ -15,6 +15,7 @@ import type { Begin, End } from "../watch/watch.ts";
 import { addressReader, type AddressOf } from "./address.ts";
 import { keysSubject, type Auditor } from "./auditor.ts";
 import { credentialsOfHandshake } from "./credentials.ts";
+import { checkAddress } from "./entrance.ts";
 import { publicError } from "./errors.ts";
 import { codeOf } from "./note.ts";
 import type { OriginPolicy } from "./origins.ts";
@@ -217,6 +218,7 @@ export class WatchServer {
     head: Buffer,
     who: { principal: Principal },
   ): Promise<void> {
+    checkAddress(request);
     const target = parseAddress(request.url ?? "");
     this.#admit(request);
     const principal = await this.#authenticate(request);

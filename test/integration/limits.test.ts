@@ -1,5 +1,9 @@
-import { connect, type Socket } from "node:net";
+import { createServer } from "node:http";
+import { connect, type AddressInfo, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { answerClientError, httpOptions } from "../../src/http/client-errors.ts";
+import { eventually } from "../support/eventually.ts";
+import { requestEvents } from "../support/events-client.ts";
 import { call, callJson, startGateway, type TestGateway } from "../support/gateway.ts";
 import { startTestNats, type TestNats } from "../support/nats.ts";
 import { openWatch, refusedWatch, watchUrl } from "../support/watch-client.ts";
@@ -29,7 +33,7 @@ afterAll(async () => {
 });
 
 /** Sends bytes as they are, and collects what comes until the other side ends it. */
-function raw(gateway: TestGateway, bytes: string): { socket: Socket; answer: Promise<string> } {
+function raw(gateway: { url: string }, bytes: string): { socket: Socket; answer: Promise<string> } {
   const { hostname, port } = new URL(gateway.url);
   const socket = connect(Number(port), hostname);
   onTestFinished(() => void socket.destroy());
@@ -176,6 +180,47 @@ describe("requests that node:http does not take", () => {
     expect(body).toMatchObject({ code: "address_too_long" });
   });
 
+  test("nor is a watch at one", async () => {
+    const url = watchUrl(open.api, "b", `key=${"x".repeat(13_000)}`);
+    expect(await refusedWatch(url)).toMatchObject({
+      status: 414,
+      body: { code: "address_too_long" },
+    });
+  });
+
+  test("do not get an answer into another one that has begun", async () => {
+    const { socket, answer } = raw(
+      open,
+      "GET /api/v1/kv/buckets/b/watch HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
+    );
+    let text = "";
+    socket.on("data", (chunk) => (text += chunk.toString()));
+    await eventually(() => text).toContain("kv_ready");
+    socket.write("garbage\r\n\r\n");
+    expect((await answer).match(/HTTP\/1\.1/g)).toHaveLength(1);
+  });
+
+  test("because they do not come to their end in time are told so", async () => {
+    // As the gateway's server, but less patient.
+    const server = createServer(
+      { ...httpOptions, headersTimeout: 100, requestTimeout: 200, connectionsCheckingInterval: 50 },
+      (request) => void request.resume(),
+    );
+    server.on("clientError", answerClientError);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const slow = [
+      raw({ url }, "GET / HTTP/1.1\r\nHost: localhost\r\nX: y\r\n"),
+      raw({ url }, "PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n1"),
+    ];
+    for (const { answer } of slow) {
+      const text = await answer;
+      expect(text).toMatch(/^HTTP\/1\.1 408 /);
+      expect(bodyOf(text).code).toBe("request_timeout");
+    }
+  });
+
   test("a request that is left half sent does not hold up others, nor a shutdown", async () => {
     const gateway = await startGateway(nats);
     const half = raw(
@@ -191,4 +236,15 @@ describe("requests that node:http does not take", () => {
     await Promise.all([half.answer, body.answer]);
     expect((await call("GET", `${open.api}/buckets/b/keys/half`)).status).toBe(404);
   });
+});
+
+test("a page of another site can neither watch a config document nor a bucket", async () => {
+  const headers = { Origin: "https://evil.example.com" };
+  const config = `${open.url}/api/v1/config/app/watch`;
+  for (const url of [config, `${open.api}/buckets/b/watch`]) {
+    expect(await refusedWatch(url.replace("http", "ws"), { headers })).toMatchObject({
+      status: 403,
+    });
+    expect(await requestEvents(url, headers)).toMatchObject({ status: 403 });
+  }
 });

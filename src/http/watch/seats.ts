@@ -1,6 +1,6 @@
 import type { Principal } from "../../auth/principal.ts";
 import { KvError } from "../../protocol/errors.ts";
-import { isLoopback } from "../address.ts";
+import { isLoopback, networkOf } from "../address.ts";
 
 /** What a socket is for: one bucket, one config document, many watches, or one watch as server-sent events. */
 export type SocketKind = "bucket" | "config" | "multiplexed" | "events";
@@ -79,5 +79,7 @@ export class Seats {
 function ownersOf({ principal: { kind, id }, address }: Seat): string[] {
   if (kind === "anonymous") return [];
   const owner = `${kind} ${id}`;
-  return address === undefined || isLoopback(address) ? [owner] : [owner, `from ${address}`];
+  return address === undefined || isLoopback(address)
+    ? [owner]
+    : [owner, `from ${networkOf(address)}`];
 }

@@ -10,6 +10,7 @@ function statsOf(more: Partial<GatewayStats> = {}): GatewayStats {
     resets: { epoch_changed: 0, too_old: 2, future: 0, filter_changed: 0, lagged: 5 },
     overflows: 4,
     auditDropped: 6,
+    rateLimited: 7,
     outboxBytes: 4_096,
     ringBytes: 65_536,
     feeds: [
@@ -38,6 +39,7 @@ describe("the metrics", () => {
         "jetbucket_conflations_total 20",
         "jetbucket_outbox_overflows_total 4",
         "jetbucket_audit_dropped_total 6",
+        "jetbucket_rate_limited_total 7",
         'jetbucket_resets_total{reason="too_old"} 2',
         'jetbucket_resets_total{reason="lagged"} 5',
         'jetbucket_resets_total{reason="future"} 0',

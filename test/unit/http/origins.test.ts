@@ -59,3 +59,15 @@ test("a star lets every page in", () => {
   expect(originPolicy(["*"]).allows("https://example.com", undefined)).toBe(true);
   expect(originPolicy(["*"]).allows("null", undefined)).toBe(true);
 });
+
+test("where others than this machine ask with credentials, its own pages may and not those of any machine", () => {
+  const policy = originPolicy(
+    [],
+    () => true,
+    () => true,
+    true,
+  );
+  expect(policy.allows("https://kv.example.com", "kv.example.com")).toBe(true);
+  expect(policy.allows("http://localhost:3000", "kv.example.com")).toBe(false);
+  expect(policy.allows("null", "kv.example.com")).toBe(false);
+});

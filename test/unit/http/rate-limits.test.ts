@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Grants } from "../../../src/auth/grants.ts";
 import { anonymous, nobody, type Principal } from "../../../src/auth/principal.ts";
-import { addressReader } from "../../../src/http/address.ts";
+import { addressReader, networkOf } from "../../../src/http/address.ts";
 import { RateLimits, TokenBuckets } from "../../../src/http/rate-limits.ts";
 import { KvError } from "../../../src/protocol/errors.ts";
 
@@ -87,4 +87,20 @@ test.each([
   expect(addressReader(proxies)(request as Parameters<ReturnType<typeof addressReader>>[0])).toBe(
     expected,
   );
+});
+
+test.each([
+  ["203.0.113.9", "203.0.113.9"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2"],
+  ["2001:db8:1:2::9", "2001:db8:1:2"],
+  ["2001:db8::1", "2001:db8:0:0"],
+])("%s is counted as %s", (address, network) => {
+  expect(networkOf(address)).toBe(network);
+});
+
+test("whoever has many addresses of one network has one rate", () => {
+  const limits = new RateLimits({ perSecond: 1, burst: 2 });
+  const from = (last: number) => limits.take(nobody, `2001:db8:1:2::${last}`).refusal?.code;
+  expect([1, 2, 3].map(from)).toEqual([undefined, undefined, "rate_limited"]);
+  expect(limits.refused).toBe(1);
 });
