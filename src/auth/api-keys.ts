@@ -9,7 +9,7 @@ import { scopesSchema } from "../protocol/scopes.ts";
 import { jsonValue, utf8 } from "../protocol/values.ts";
 import type { Bucket } from "../store/bucket.ts";
 import type { Buckets } from "../store/buckets.ts";
-import { newKeyText } from "./key-text.ts";
+import { idOfKeyText, newKeyText } from "./key-text.ts";
 import type { Principal } from "./principal.ts";
 import { AUTH_BUCKET, type Vault } from "./vault.ts";
 
@@ -109,8 +109,8 @@ export class ApiKeys {
   }
 
   /** @throws KvError `not_found` */
-  async get(id: string): Promise<ApiKeyInfo> {
-    assertId(id);
+  async get(idOrText: string): Promise<ApiKeyInfo> {
+    const id = idOf(idOrText);
     const found = await this.#buckets.readSystem(AUTH_BUCKET, async (bucket) =>
       Promise.all([bucket.latest(KEYS + id), bucket.latest(USES + id)]),
     );
@@ -120,9 +120,9 @@ export class ApiKeys {
     return infoOf(id, record, isLive(use) ? usedAtOf(use) : undefined);
   }
 
-  /** Ends a key, its tokens, and their sockets, on all gateways. @throws KvError `not_found` */
-  async revoke(id: string): Promise<void> {
-    assertId(id);
+  /** Ends a key, its tokens, and their sockets, on all gateways. Whoever has the key itself at hand may give that. @throws KvError `not_found` */
+  async revoke(idOrText: string): Promise<void> {
+    const id = idOf(idOrText);
     const wasThere = await this.#buckets.readSystem(AUTH_BUCKET, async (bucket) => {
       if (!(await bucket.delete(KEYS + id, { purge: true }))) return false;
       await this.#onWritten(bucket, await bucket.lastRevision());
@@ -207,8 +207,11 @@ function notFound(id: string): KvError {
   return new KvError("not_found", `there is no API key ${JSON.stringify(id.slice(0, 40))}`);
 }
 
-function assertId(id: string): void {
-  if (!/^[0-9A-Za-z]{1,64}$/.test(id)) throw notFound(id);
+/** @throws KvError `not_found` for what cannot be one, which is not repeated: it may be a damaged key */
+function idOf(idOrText: string): string {
+  const id = idOfKeyText(idOrText) ?? idOrText;
+  if (!/^[0-9A-Za-z]{1,64}$/.test(id)) throw new KvError("not_found", "there is no such API key");
+  return id;
 }
 
 function jsonOf(bytes: Uint8Array): unknown {

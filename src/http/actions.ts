@@ -162,7 +162,7 @@ export function actionOf(
     });
     if (fields.includes("key") || path.endsWith("/entry")) {
       const key = end === -1 ? null : new URLSearchParams(url.slice(end + 1)).get("key");
-      if (found.key === undefined && key !== null) found.key = key.slice(0, LONGEST);
+      if (found.key === undefined && key !== null) found.key = redacted(key);
     }
     const environmentName = isOfEnvironment === true ? ofEnvironment() : undefined;
     if (environmentName !== undefined) found.environment = environmentName;
@@ -170,15 +170,20 @@ export function actionOf(
   }
   return {
     action: isReading ? "other.read" : "other.write",
-    path: `${method} ${clipped(path).replace(credential, "…")}`,
+    path: `${method} ${clipped(path)}`,
     isReading,
   };
 }
 
 function clipped(part: string): string {
   try {
-    return decodeURIComponent(part).slice(0, LONGEST);
+    return redacted(decodeURIComponent(part));
   } catch {
-    return part.slice(0, LONGEST);
+    return redacted(part);
   }
+}
+
+/** A text for a record: not too long, and without the credential that somebody put where a name belongs. */
+export function redacted(text: string): string {
+  return text.replace(credential, "…").slice(0, LONGEST);
 }

@@ -37,14 +37,19 @@ export function isLoopback(address: string): boolean {
   return loopback.test(address);
 }
 
-/** By what an address is counted: who has one of IPv6 has the 2^64 that share its beginning, too. */
+/** Groups of an IPv6 address that say which network it is of; a subscriber has all that follows. */
+const NETWORK = 4;
+
+/** Whom an address belongs to: itself, or with IPv6 the network of its first 64 bits. */
 export function networkOf(address: string): string {
   if (!address.includes(":")) return address;
   const [head = "", tail] = address.split("::");
-  const groups = (text: string): string[] => (text === "" ? [] : text.split(":"));
-  const front = groups(head);
-  if (tail === undefined) return front.slice(0, 4).join(":");
-  const back = groups(tail);
-  const zeros = Array.from({ length: Math.max(0, 8 - front.length - back.length) }, () => "0");
-  return [...front, ...zeros, ...back].slice(0, 4).join(":");
+  const front = head === "" ? [] : head.split(":");
+  const back = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - front.length - back.length);
+  const groups = [...front, ...Array<string>(zeros).fill("0"), ...back];
+  const network = groups
+    .slice(0, NETWORK)
+    .map((group) => group.replace(/^0+(?=.)/, "").toLowerCase());
+  return `${network.join(":")}::/64`;
 }

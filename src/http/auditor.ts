@@ -3,7 +3,7 @@ import type { Audit } from "../audit/audit.ts";
 import type { Principal } from "../auth/principal.ts";
 import type { AuditSubject, Outcome } from "../protocol/audit.ts";
 import { environmentOf } from "../protocol/messages.ts";
-import { actionOf } from "./actions.ts";
+import { actionOf, redacted } from "./actions.ts";
 import type { AddressOf } from "./address.ts";
 import { noteOf, takeNote, type Note } from "./note.ts";
 
@@ -87,12 +87,12 @@ export class Auditor {
       time: new Date().toISOString(),
       principal: { kind: principal.kind, id: principal.id },
       action: action.action,
-      bucket: subject?.bucket ?? action.bucket,
+      bucket: subject?.bucket === undefined ? action.bucket : redacted(subject.bucket),
       key: action.key,
-      keys: subject?.keys,
+      keys: subject?.keys?.map(redacted),
       count: subject?.count,
       environment: action.environment,
-      name: subject?.name ?? action.name,
+      name: subject?.name === undefined ? action.name : redacted(subject.name),
       path: action.path,
       outcome,
       status,

@@ -1,17 +1,21 @@
 import type { IncomingMessage } from "node:http";
 import type { Credentials } from "../auth/authenticator.ts";
 import { queryTexts } from "./input.ts";
+import { isWatchOfOne } from "./watch/request.ts";
 
 /** What of a request is looked at. */
 export type Incoming = Pick<IncomingMessage, "headers" | "url" | "socket">;
 
-/** What is said by a request that is no handshake. Only a stream of events has a ticket, which would get into logs and histories. */
-export function credentialsOf(incoming: Incoming): Credentials {
+/**
+ * What is said by a request that is no handshake. Only what opens a stream of events can have a ticket: whoever finds one in a log
+ * must not be able to do anything else with it.
+ */
+export function credentialsOf(incoming: Incoming, method: string): Credentials {
   const { headers, url = "", socket } = incoming;
   return {
     authorization: headers.authorization,
     protocols: undefined,
-    ticket: isStream(incoming) ? ticketOf(url) : undefined,
+    ticket: method === "GET" && isStream(incoming) ? ticketOf(url) : undefined,
     address: socket.remoteAddress,
   };
 }
@@ -27,7 +31,12 @@ export function credentialsOfHandshake({ headers, url = "", socket }: Incoming):
 }
 
 function isStream({ headers, url = "" }: Incoming): boolean {
-  return headers.accept?.includes("text/event-stream") === true && /^[^?]*\/watch\?/.test(url);
+  return headers.accept?.includes("text/event-stream") === true && isWatchOfOne(pathOf(url));
+}
+
+function pathOf(url: string): string {
+  const query = url.indexOf("?");
+  return query === -1 ? url : url.slice(0, query);
 }
 
 /** @throws KvError `invalid_request` */

@@ -79,7 +79,7 @@ export function enter<T>(
       : refuse(rates.failed(error, address), { ...whenProtected, ...crossOrigin });
   let principal: Principal | Promise<Principal>;
   try {
-    principal = authenticator.authenticate(credentialsOf(incoming));
+    principal = authenticator.authenticate(credentialsOf(incoming, method));
   } catch (error) {
     return serveUnknown(error);
   }

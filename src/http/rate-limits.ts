@@ -46,8 +46,10 @@ export class TokenBuckets {
     if (bucket === undefined) {
       this.#makeRoom(now);
       bucket = { tokens: burst, at: now };
-      this.#buckets.set(id, bucket);
     }
+    // Whoever asked last stands last.
+    this.#buckets.delete(id);
+    this.#buckets.set(id, bucket);
     bucket.tokens = Math.min(burst, bucket.tokens + ((now - bucket.at) * perSecond) / 1000);
     bucket.at = now;
     if (bucket.tokens < 1) return bucket.tokens - 1;
@@ -59,10 +61,9 @@ export class TokenBuckets {
     if (this.#buckets.size < this.#max) return;
     const { perSecond, burst } = this.rate;
     const full = (burst / perSecond) * 1000;
-    for (const [id, { at }] of this.#buckets) if (now - at >= full) this.#buckets.delete(id);
-    // The oldest ones go as well, a tenth of all at once: to look through them for each newcomer would cost more than what newcomers ask.
-    for (const id of this.#buckets.keys()) {
-      if (this.#buckets.size < this.#max * 0.9) break;
+    // The oldest first: those that are full again, and one in any case.
+    for (const [id, { at }] of this.#buckets) {
+      if (this.#buckets.size < this.#max && now - at < full) break;
       this.#buckets.delete(id);
     }
   }

@@ -328,11 +328,34 @@ describe("tickets", () => {
       const url = `${buckets(a)}/carts/keys/k?ticket=${ticket}`;
       expect((await call("GET", url, undefined, headers)).status).toBe(401);
     }
+    // What ends like the address of a watch is not one yet.
+    const sse = { Accept: "text/event-stream" };
+    for (const [method, path] of [
+      ["GET", "/kv/buckets/carts/keys/x/watch"],
+      ["PUT", "/kv/buckets/carts/keys/x/watch"],
+      ["DELETE", "/kv/buckets/watch"],
+      ["POST", "/config/watch"],
+      ["GET", "/secrets/watch"],
+    ] as const) {
+      const url = `${a.url}/api/v1${path}?ticket=${ticket}`;
+      const body = method === "GET" ? undefined : "{}";
+      expect((await call(method, url, body, sse)).status, path).toBe(401);
+    }
     expect((await as(ticket, "GET", buckets(a))).status).toBe(401);
     await as(ROOT, "DELETE", `${a.url}/api/v1/api-keys/${id}`);
     const refusal = await refusedWatch(`${watchUrl(a.api, "carts")}?ticket=${ticket}`);
     expect([refusal.status, refusal.body.error]).toEqual([401, expect.stringContaining("revoked")]);
   });
+});
+
+test("a key is revoked by its text as well, and a damaged one is not repeated", async () => {
+  const { key } = await makeKey();
+  const keys = `${a.url}/api/v1/api-keys`;
+  const damaged = await as(ROOT, "DELETE", `${keys}/${key.slice(0, -1)}`);
+  expect(damaged.status).toBe(404);
+  expect(JSON.stringify(damaged.body)).not.toContain(key.slice(0, 20));
+  expect((await as(ROOT, "DELETE", `${keys}/${key}`)).status).toBe(204);
+  expect((await as(key, "GET", buckets(b))).status).toBe(401);
 });
 
 test("nothing of keys lies in the data folder of NATS", async () => {

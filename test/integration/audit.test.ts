@@ -212,7 +212,16 @@ describe("the audit", () => {
     );
     await as(key, "GET", `/nothing/${key}?ticket=${key}`);
     await call("DELETE", `${base}/nothing/${key}?ticket=${key}`, null, bearer(key));
-    await recordsOf(id, 2);
+    const misplaced = `jbk_${"A".repeat(12)}_${"B".repeat(49)}`;
+    await as(key, "GET", `/api-keys/${misplaced}`);
+    await call("DELETE", `${base}/api-keys/${misplaced}`, null, bearer(key));
+    await call(
+      "DELETE",
+      `${base}/kv/buckets/${misplaced}/entry?key=${misplaced}`,
+      null,
+      bearer(key),
+    );
+    await recordsOf(id, 5);
     const { jsm } = await connectForeign(nats.url);
     const { state } = await jsm.streams.info("SYS_audit");
     let text = "";
@@ -220,7 +229,7 @@ describe("the audit", () => {
       text += (await jsm.streams.getMessage("SYS_audit", { seq }))?.string() ?? "";
     }
     expect(text).toContain(id);
-    for (const secret of [PLAIN, key, ROOT, MASTER, "6.6.6.6", "[31m"])
+    for (const secret of [PLAIN, key, misplaced, ROOT, MASTER, "6.6.6.6", "[31m"])
       expect(text).not.toContain(secret);
   });
 

@@ -79,6 +79,11 @@ const bucketRoute = /^(\/compat\/ironflow)?\/api\/v1\/kv\/buckets\/([^/]+)\/watc
 const configRoute = /^(?:\/compat\/ironflow)?\/api\/v1\/config\/([^/]+)\/watch$/;
 const multiplexedRoute = "/api/v1/kv/watch";
 
+/** Whether a path is that of the watch of one bucket, or of one config document. */
+export function isWatchOfOne(path: string): boolean {
+  return bucketRoute.test(path) || configRoute.test(path);
+}
+
 /**
  * Reads the address of a watch.
  *

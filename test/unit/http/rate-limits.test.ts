@@ -23,15 +23,15 @@ describe("token buckets", () => {
     expect(buckets.take("a", 1_000_000)).toBe(2);
   });
 
-  test("are bounded: those that are full again go first, then the oldest", () => {
+  test("are bounded: whoever has not asked the longest is forgotten first", () => {
     const buckets = new TokenBuckets({ perSecond: 1, burst: 2 }, 2);
     buckets.take("rested", 0);
     buckets.take("busy", 2_500);
     buckets.take("third", 2_600);
     expect(buckets.take("busy", 2_600)).toBeCloseTo(0.1);
     buckets.take("fourth", 2_600);
-    expect(buckets.take("third", 2_600)).toBe(0);
-    expect(buckets.take("busy", 2_600)).toBe(1);
+    expect(buckets.take("busy", 2_600)).toBeCloseTo(-0.9);
+    expect(buckets.take("third", 2_600)).toBe(1);
   });
 });
 
@@ -72,6 +72,23 @@ describe("the limits of a gateway", () => {
   });
 });
 
+test("a bucket that was asked lately outlives newer ones that were not", () => {
+  const buckets = new TokenBuckets({ perSecond: 0.001, burst: 2 }, 2);
+  for (const id of ["a", "b", "a", "a", "c"]) buckets.take(id, 0);
+  expect(buckets.take("a", 0)).toBe(-1);
+  expect(buckets.take("b", 0)).toBe(1);
+});
+
+test.each([
+  ["192.0.2.1", "192.0.2.1"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+  ["2001:DB8:0001:2::9", "2001:db8:1:2::/64"],
+  ["2001:db8::9", "2001:db8:0:0::/64"],
+  ["::1", "0:0:0:0::/64"],
+])("%s is counted as %s", (address, network) => {
+  expect(networkOf(address)).toBe(network);
+});
+
 test.each([
   [0, "203.0.113.9", "10.0.0.1"],
   [1, undefined, "10.0.0.1"],
@@ -87,15 +104,6 @@ test.each([
   expect(addressReader(proxies)(request as Parameters<ReturnType<typeof addressReader>>[0])).toBe(
     expected,
   );
-});
-
-test.each([
-  ["203.0.113.9", "203.0.113.9"],
-  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2"],
-  ["2001:db8:1:2::9", "2001:db8:1:2"],
-  ["2001:db8::1", "2001:db8:0:0"],
-])("%s is counted as %s", (address, network) => {
-  expect(networkOf(address)).toBe(network);
 });
 
 test("whoever has many addresses of one network has one rate", () => {
